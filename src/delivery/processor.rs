@@ -1,0 +1,31 @@
+//! `rpc_process_plugin_deliveries`: dispatch on demand. Hands due rows to the worker and makes sure
+//! that one runs. Never waits for the network, never sends.
+
+use pgrx::prelude::*;
+
+use super::queue;
+use crate::error::{Error, Result};
+use crate::{settings, worker};
+
+const DEFAULT_BATCH: i32 = 25;
+const MAX_BATCH: i32 = 10_000;
+
+#[pg_extern(sql = false)]
+fn rpc_process_plugin_deliveries(p_batch_size: Option<i32>) -> Result<i32> {
+    // SAFETY: reads shared state.
+    if unsafe { pg_sys::RecoveryInProgress() } {
+        return Err(Error::Standby.into());
+    }
+    let batch = match p_batch_size {
+        Some(size) if size >= 1 => size.min(MAX_BATCH),
+        _ => DEFAULT_BATCH,
+    };
+    queue::recover(false);
+    if !worker::ensure_running() {
+        // Rows that nobody would take must stay pending.
+        return Ok(0);
+    }
+    let moved = queue::hand_over(usize::try_from(batch).unwrap_or(0), settings::lease());
+    worker::wake_at_commit();
+    Ok(i32::try_from(moved).unwrap_or(i32::MAX))
+}

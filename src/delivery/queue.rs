@@ -1,0 +1,188 @@
+//! Claim, settle, recover: apart from the enqueue, the only SQL on the queue.
+//! Every statement runs as the owner of the queue.
+
+use std::time::Duration;
+
+use pgrx::datum::DatumWithOid;
+use pgrx::{Uuid, pg_sys};
+
+use crate::pg;
+
+const CLAIM_DUE: &str = include_str!("claim_due.sql");
+const CLAIM_HANDED: &str = include_str!("claim_handed.sql");
+const SETTLE: &str = include_str!("settle.sql");
+const RECOVER: &str = include_str!("recover.sql");
+
+/// A delivery that was claimed, with what is needed to send it.
+pub struct Claimed {
+    pub id: Uuid,
+    pub installation: Uuid,
+    pub event_type: String,
+    /// `payload::text`, byte for byte the request's body.
+    pub body: String,
+    /// Failed attempts before this one.
+    pub attempts: u32,
+    pub config: Option<String>,
+    pub secret_ref: Option<String>,
+}
+
+/// Which rows a claim may take.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Due rows.
+    Due,
+    /// Rows that the processor handed over.
+    Handed,
+}
+
+/// How much a claim may take.
+pub struct Room {
+    pub total: usize,
+    pub per_installation: usize,
+    /// Installations whose room is another one.
+    pub lanes: (Vec<Uuid>, Vec<i32>),
+}
+
+/// What becomes of a claimed row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Status {
+    Delivered,
+    Pending,
+    Dead,
+}
+
+impl Status {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Pending => "pending",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// The outcome of one attempt, ready to be written.
+pub struct Settled {
+    pub id: Uuid,
+    pub claim: i64,
+    pub status: Status,
+    pub failed: bool,
+    pub error: Option<String>,
+    /// Until the next attempt, for `Pending`.
+    pub delay: Duration,
+}
+
+fn as_queue_owner<R>(body: impl FnOnce() -> R) -> R {
+    pg::as_owner_of(c"int", c"plugin_delivery_queue", body)
+}
+
+fn interval(duration: Duration) -> pgrx::datum::Interval {
+    pgrx::datum::Interval::from_seconds(duration.as_secs_f64())
+}
+
+fn limit(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+const CLAIM_TYPES: [pg_sys::BuiltinOid; 6] = {
+    use pg_sys::BuiltinOid as T;
+    [
+        T::INT4OID,
+        T::INT4OID,
+        T::INT8OID,
+        T::INTERVALOID,
+        T::UUIDARRAYOID,
+        T::INT4ARRAYOID,
+    ]
+};
+
+/// The parameters of claim_due.sql and claim_handed.sql.
+fn claim_args(room: Room, claim: Option<i64>, lease: Duration) -> [DatumWithOid<'static>; 6] {
+    [
+        limit(room.total).into(),
+        limit(room.per_installation).into(),
+        claim.into(),
+        interval(lease).into(),
+        room.lanes.0.into(),
+        room.lanes.1.into(),
+    ]
+}
+
+/// Claims rows under a new fencing token.
+pub fn claim(source: Source, claim: i64, lease: Duration, room: Room) -> Vec<Claimed> {
+    let sql = match source {
+        Source::Due => CLAIM_DUE,
+        Source::Handed => CLAIM_HANDED,
+    };
+    let args = claim_args(room, Some(claim), lease);
+    as_queue_owner(|| {
+        pg::run_kept(sql, &CLAIM_TYPES, &args, |table| {
+            let mut claimed = Vec::with_capacity(table.len());
+            for row in table {
+                claimed.push(Claimed {
+                    id: row.get::<Uuid>(1)?.unwrap_or_else(nil),
+                    installation: row.get::<Uuid>(2)?.unwrap_or_else(nil),
+                    event_type: row.get::<String>(3)?.unwrap_or_default(),
+                    body: row.get::<String>(4)?.unwrap_or_default(),
+                    attempts: u32::try_from(row.get::<i32>(5)?.unwrap_or(0)).unwrap_or(0),
+                    config: row.get::<String>(6)?,
+                    secret_ref: row.get::<String>(7)?,
+                });
+            }
+            Ok(claimed)
+        })
+    })
+}
+
+fn nil() -> Uuid {
+    Uuid::from_bytes([0; 16])
+}
+
+/// Marks up to `total` due rows as handed over to the worker, fairly; returns how many.
+pub fn hand_over(total: usize, lease: Duration) -> usize {
+    let room = Room {
+        total,
+        per_installation: total,
+        lanes: (Vec::new(), Vec::new()),
+    };
+    let args = claim_args(room, None, lease);
+    as_queue_owner(|| pg::run_kept(CLAIM_DUE, &CLAIM_TYPES, &args, |table| Ok(table.len())))
+}
+
+/// Writes outcomes; returns how many rows still belonged to their claim.
+pub fn settle(outcomes: &[Settled]) -> usize {
+    use pg_sys::BuiltinOid as T;
+    let types = [
+        T::UUIDARRAYOID,
+        T::INT8ARRAYOID,
+        T::TEXTARRAYOID,
+        T::INT4ARRAYOID,
+        T::TEXTARRAYOID,
+        T::FLOAT8ARRAYOID,
+    ];
+    let column = |f: fn(&Settled) -> Option<String>| outcomes.iter().map(f).collect::<Vec<_>>();
+    let args = [
+        outcomes.iter().map(|o| o.id).collect::<Vec<_>>().into(),
+        outcomes.iter().map(|o| o.claim).collect::<Vec<_>>().into(),
+        column(|o| Some(o.status.as_str().into())).into(),
+        outcomes
+            .iter()
+            .map(|o| i32::from(o.failed))
+            .collect::<Vec<_>>()
+            .into(),
+        column(|o| o.error.clone()).into(),
+        outcomes
+            .iter()
+            .map(|o| o.delay.as_secs_f64())
+            .collect::<Vec<_>>()
+            .into(),
+    ];
+    as_queue_owner(|| pg::run_kept(SETTLE, &types, &args, |table| Ok(table.len())))
+}
+
+/// Returns lost rows to the queue; `all`: also those of claims that are not over, for a worker that
+/// starts and knows that it is alone. Returns how many.
+pub fn recover(all: bool) -> usize {
+    let types = [pg_sys::BuiltinOid::BOOLOID];
+    as_queue_owner(|| pg::run_kept(RECOVER, &types, &[all.into()], |table| Ok(table.len())))
+}

@@ -1,0 +1,121 @@
+//! Installations: `int.plugin_installations` is written here and nowhere else.
+
+use pgrx::Uuid;
+use pgrx::prelude::*;
+use plugin_webhooks_core::endpoint;
+
+use crate::error::{Error, Result, required, required_text};
+use crate::host;
+use crate::pg::{self, Jsonb};
+
+const STATUSES: [&str; 3] = ["installed", "disabled", "uninstalled"];
+
+/// Raises unless the installation exists and belongs to the tenant.
+pub fn check_owned(tenant: Uuid, installation: Uuid) -> Result<()> {
+    let owner = pg::one::<Uuid>(
+        "SELECT tenant_id FROM int.plugin_installations WHERE id = $1",
+        &[installation.into()],
+    );
+    match owner {
+        None => Err(Error::Unknown("installation").into()),
+        Some(owner) if owner != tenant => Err(Error::ForeignInstallation.into()),
+        Some(_) => Ok(()),
+    }
+}
+
+/// JSON null means the same as no value; anything else must be a usable configuration.
+fn checked_config(config: Option<Jsonb>) -> Result<Option<Jsonb>> {
+    let Some(config) = config.filter(|config| config.0 != "null") else {
+        return Ok(None);
+    };
+    endpoint::validate(&config.0).map_err(Error::Config)?;
+    Ok(Some(config))
+}
+
+fn blank_to_null(text: Option<&str>) -> Option<&str> {
+    text.map(str::trim).filter(|text| !text.is_empty())
+}
+
+#[pg_extern(sql = false)]
+fn rpc_install_plugin(
+    p_tenant_id: Option<Uuid>,
+    p_plugin_key: Option<&str>,
+    p_secret_ref: Option<&str>,
+    p_config: Option<Jsonb>,
+) -> Result<Option<Uuid>> {
+    let (tenant, caller) = host::authorize(p_tenant_id)?;
+    host::limit(&host::INSTALL, &caller, tenant)?;
+    let key = required_text("p_plugin_key", p_plugin_key)?;
+    let config = checked_config(p_config)?;
+    let plugin = pg::one::<Uuid>("SELECT id FROM int.plugins WHERE key = $1", &[key.into()])
+        .ok_or(Error::Unknown("plugin"))?;
+    Ok(pg::write_returning::<Uuid>(
+        "INSERT INTO int.plugin_installations AS i (tenant_id, plugin_id, secret_ref, config, installed_by)
+         VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (tenant_id, plugin_id) DO UPDATE SET
+             status = 'installed', secret_ref = excluded.secret_ref, config = excluded.config,
+             installed_by = excluded.installed_by, updated_at = pg_catalog.now()
+         RETURNING id",
+        &[
+            tenant.into(),
+            plugin.into(),
+            blank_to_null(p_secret_ref).into(),
+            config.into(),
+            caller.user.into(),
+        ],
+    ))
+}
+
+#[pg_extern(sql = false)]
+fn rpc_update_plugin_installation(
+    p_tenant_id: Option<Uuid>,
+    p_installation_id: Option<Uuid>,
+    p_status: Option<&str>,
+    p_secret_ref: Option<&str>,
+    p_config: Option<Jsonb>,
+) -> Result<()> {
+    let (tenant, caller) = host::authorize(p_tenant_id)?;
+    host::limit(&host::UPDATE, &caller, tenant)?;
+    let installation = required("p_installation_id", p_installation_id)?;
+    if let Some(status) = p_status
+        && !STATUSES.contains(&status)
+    {
+        return Err(Error::Invalid {
+            name: "p_status",
+            message: format!("\"{status}\""),
+            hint: format!("Use one of {}.", STATUSES.join(", ")),
+        }
+        .into());
+    }
+    let config = checked_config(p_config)?;
+    check_owned(tenant, installation)?;
+    // A blank secret_ref removes it; null keeps it.
+    pg::write(
+        "UPDATE int.plugin_installations SET
+             status = coalesce($2, status),
+             secret_ref = CASE WHEN $3 IS NULL THEN secret_ref ELSE nullif($3, '') END,
+             config = coalesce($4, config),
+             updated_at = pg_catalog.now()
+         WHERE id = $1",
+        &[
+            installation.into(),
+            p_status.into(),
+            p_secret_ref.map(str::trim).into(),
+            config.into(),
+        ],
+    );
+    Ok(())
+}
+
+#[pg_extern(sql = false)]
+fn rpc_uninstall_plugin(p_tenant_id: Option<Uuid>, p_installation_id: Option<Uuid>) -> Result<()> {
+    let (tenant, caller) = host::authorize(p_tenant_id)?;
+    host::limit(&host::UNINSTALL, &caller, tenant)?;
+    let installation = required("p_installation_id", p_installation_id)?;
+    check_owned(tenant, installation)?;
+    pg::write(
+        "DELETE FROM int.plugin_installations WHERE id = $1",
+        &[installation.into()],
+    );
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! plugin_webhooks: signed webhooks out of, and signed calls into, a PostgreSQL database.
+//! This file is the map: modules, SQL files in their order, and what happens when PostgreSQL
+//! loads the library.
+#![allow(unsafe_code)]
+
+mod audit;
+mod catalog;
+mod delivery;
+mod error;
+mod host;
+mod inbound;
+mod installation;
+mod pg;
+mod secrets;
+mod settings;
+mod subscription;
+mod worker;
+
+use pgrx::prelude::*;
+
+pgrx::pg_module_magic!();
+
+extension_sql_file!("../sql/00_schemas.sql", name = "schemas", bootstrap);
+extension_sql_file!("../sql/10_tables.sql", name = "tables", requires = ["schemas"]);
+extension_sql_file!("../sql/20_identity.sql", name = "identity", requires = ["tables"]);
+extension_sql_file!("../sql/30_views.sql", name = "views", requires = ["identity"]);
+extension_sql_file!("../sql/40_rpc.sql", name = "rpc", requires = ["views"]);
+extension_sql_file!("../sql/50_audit.sql", name = "audit", requires = ["rpc"]);
+extension_sql_file!("../sql/60_operator.sql", name = "operator", requires = ["audit"]);
+extension_sql_file!("../sql/70_grants.sql", name = "grants", requires = ["operator"]);
+extension_sql_file!("../sql/90_finish.sql", name = "finish", requires = ["grants"], finalize);
+
+#[cfg(feature = "pg_test")]
+#[path = "../pgrx-tests/mod.rs"]
+mod pgrx_tests;
+
+/// Called once a process: by the postmaster with shared_preload_libraries, else by the first session
+/// that uses the extension.
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    settings::define();
+    worker::init();
+}

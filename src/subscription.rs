@@ -1,0 +1,100 @@
+//! Subscriptions: `int.plugin_webhook_subscriptions` is written here and nowhere else.
+
+use pgrx::Uuid;
+use pgrx::prelude::*;
+
+use crate::error::{Error, Result, required, required_text};
+use crate::{host, installation, pg};
+
+const OPERATIONS: [&str; 3] = ["INSERT", "UPDATE", "DELETE"];
+
+/// The operations in their canonical order, each once.
+fn checked_operations(operations: Option<Vec<Option<String>>>) -> Result<Vec<String>> {
+    let given = required("p_operations", operations)?;
+    if given.is_empty() {
+        return Err(Error::Required("p_operations").into());
+    }
+    let mut wanted = Vec::with_capacity(given.len());
+    for operation in &given {
+        let name = operation.as_deref().unwrap_or("null").trim().to_uppercase();
+        if !OPERATIONS.contains(&name.as_str()) {
+            return Err(Error::Invalid {
+                name: "p_operations",
+                message: format!("\"{}\"", operation.as_deref().unwrap_or("null")),
+                hint: format!("Use one or more of {}.", OPERATIONS.join(", ")),
+            }
+            .into());
+        }
+        wanted.push(name);
+    }
+    Ok(OPERATIONS
+        .iter()
+        .filter(|known| wanted.iter().any(|name| name == *known))
+        .map(ToString::to_string)
+        .collect())
+}
+
+/// Null and empty both mean: every update. Null elements are dropped.
+fn checked_allowlist(fields: Option<Vec<Option<String>>>) -> Option<Vec<String>> {
+    let fields: Vec<String> = fields?.into_iter().flatten().collect();
+    (!fields.is_empty()).then_some(fields)
+}
+
+#[pg_extern(sql = false)]
+fn rpc_upsert_plugin_webhook_subscription(
+    p_tenant_id: Option<Uuid>,
+    p_installation_id: Option<Uuid>,
+    p_table_schema: Option<&str>,
+    p_table_name: Option<&str>,
+    p_operations: Option<Vec<Option<String>>>,
+    p_changed_fields_allowlist: Option<Vec<Option<String>>>,
+    p_include_payload: Option<bool>,
+) -> Result<Option<Uuid>> {
+    let (tenant, caller) = host::authorize(p_tenant_id)?;
+    host::limit(&host::SUBSCRIBE, &caller, tenant)?;
+    let installation = required("p_installation_id", p_installation_id)?;
+    let schema = required_text("p_table_schema", p_table_schema)?;
+    let table = required_text("p_table_name", p_table_name)?;
+    let operations = checked_operations(p_operations)?;
+    installation::check_owned(tenant, installation)?;
+    Ok(pg::write_returning::<Uuid>(
+        "INSERT INTO int.plugin_webhook_subscriptions AS s
+             (plugin_installation_id, table_schema, table_name, operations, changed_fields_allowlist, include_payload)
+         VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (plugin_installation_id, table_schema, table_name) DO UPDATE SET
+             operations = excluded.operations,
+             changed_fields_allowlist = excluded.changed_fields_allowlist,
+             include_payload = excluded.include_payload,
+             updated_at = pg_catalog.now()
+         RETURNING id",
+        &[
+            installation.into(),
+            schema.into(),
+            table.into(),
+            operations.into(),
+            checked_allowlist(p_changed_fields_allowlist).into(),
+            p_include_payload.unwrap_or(false).into(),
+        ],
+    ))
+}
+
+#[pg_extern(sql = false)]
+fn rpc_delete_plugin_webhook_subscription(
+    p_tenant_id: Option<Uuid>,
+    p_subscription_id: Option<Uuid>,
+) -> Result<()> {
+    let (tenant, caller) = host::authorize(p_tenant_id)?;
+    host::limit(&host::UNSUBSCRIBE, &caller, tenant)?;
+    let subscription = required("p_subscription_id", p_subscription_id)?;
+    let installation = pg::one::<Uuid>(
+        "SELECT plugin_installation_id FROM int.plugin_webhook_subscriptions WHERE id = $1",
+        &[subscription.into()],
+    )
+    .ok_or(Error::Unknown("subscription"))?;
+    installation::check_owned(tenant, installation)?;
+    pg::write(
+        "DELETE FROM int.plugin_webhook_subscriptions WHERE id = $1",
+        &[subscription.into()],
+    );
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! The background worker's life: who starts it, who wakes it, that there is one a database.
+//! The delivering itself is in `main_loop` and `dispatcher`.
+
+mod dispatcher;
+mod launcher;
+mod main_loop;
+mod transaction;
+
+use std::cell::Cell;
+use std::ffi::CStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+const LIBRARY: &CStr = c"$libdir/plugin_webhooks";
+
+/// The lock that makes a worker the only one of its database. An advisory lock in a class that
+/// SQL's advisory lock functions cannot reach: nobody else can take it.
+const LOCK_CLASS: u32 = 0x7077_6877;
+const LOCK_KIND: u16 = 7;
+
+/// Whether the library came with shared_preload_libraries; inherited from the postmaster.
+static PRELOADED: AtomicBool = AtomicBool::new(false);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wake {
+    Nobody,
+    Workers,
+    Launcher,
+}
+
+thread_local! {
+    static AT_COMMIT: Cell<Wake> = const { Cell::new(Wake::Nobody) };
+}
+
+/// Part of `_PG_init`.
+pub fn init() {
+    // SAFETY: reads flags of the starting process and registers a callback that lives as long as it.
+    unsafe {
+        if pg_sys::IsBinaryUpgrade {
+            return;
+        }
+        pg_sys::RegisterXactCallback(Some(at_transaction_end), std::ptr::null_mut());
+        if pg_sys::process_shared_preload_libraries_in_progress {
+            PRELOADED.store(true, Ordering::Relaxed);
+            launcher::register();
+        }
+    }
+}
+
+pub fn preloaded() -> bool {
+    PRELOADED.load(Ordering::Relaxed)
+}
+
+/// When this transaction commits, the worker of this database looks at the queue.
+pub fn wake_at_commit() {
+    AT_COMMIT.set(Wake::Workers);
+}
+
+/// At commit, the launcher looks for databases to serve.
+#[pg_extern(sql = false)]
+fn wake_launcher() {
+    AT_COMMIT.set(Wake::Launcher);
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn at_transaction_end(
+    event: pg_sys::XactEvent::Type,
+    _arg: *mut std::ffi::c_void,
+) {
+    use pg_sys::XactEvent as Event;
+    match event {
+        Event::XACT_EVENT_COMMIT => match AT_COMMIT.replace(Wake::Nobody) {
+            Wake::Nobody => {}
+            // SAFETY: MyDatabaseId is set for the life of the backend.
+            Wake::Workers => wake(unsafe { pg_sys::MyDatabaseId }),
+            Wake::Launcher => wake(pg_sys::InvalidOid),
+        },
+        Event::XACT_EVENT_ABORT | Event::XACT_EVENT_PREPARE => AT_COMMIT.set(Wake::Nobody),
+        _ => {}
+    }
+}
+
+/// Sets the latch of every background worker that is connected to this database (`InvalidOid`: to
+/// none, like the launcher). A latch that is set without need costs one look; finding exactly ours
+/// would cost a catalogue or shared memory, and a commit callback may not raise.
+fn wake(database: pg_sys::Oid) {
+    // SAFETY: the array of PGPROCs lives as long as shared memory and never moves. A slot may change
+    // hands while it is read; its latch stays a latch, and setting it is harmless to any owner.
+    unsafe {
+        let processes = pg_sys::ProcGlobal;
+        for index in 0..(*processes).allProcCount as usize {
+            let process = (*processes).allProcs.add(index);
+            if (*process).pid != 0
+                && is_background_worker(process)
+                && (*process).databaseId == database
+            {
+                pg_sys::SetLatch(&mut (*process).procLatch);
+            }
+        }
+    }
+}
+
+/// SAFETY: `process` points into the array of PGPROCs.
+#[cfg(not(feature = "pg18"))]
+unsafe fn is_background_worker(process: *const pg_sys::PGPROC) -> bool {
+    // SAFETY: as promised by the caller.
+    unsafe { (*process).isBackgroundWorker }
+}
+
+/// SAFETY: `process` points into the array of PGPROCs.
+#[cfg(feature = "pg18")]
+unsafe fn is_background_worker(process: *const pg_sys::PGPROC) -> bool {
+    // SAFETY: as promised by the caller.
+    unsafe { !(*process).isRegularBackend }
+}
+
+fn lock_tag() -> pg_sys::LOCKTAG {
+    pg_sys::LOCKTAG {
+        // SAFETY: set for the life of the backend.
+        locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
+        locktag_field2: LOCK_CLASS,
+        locktag_field3: 0,
+        locktag_field4: LOCK_KIND,
+        locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
+        locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
+    }
+}
+
+/// Tries to become the only worker of this database, until the process ends.
+fn become_the_only_one() -> bool {
+    // SAFETY: a session lock taken inside a transaction, without waiting.
+    let result = unsafe {
+        pg_sys::LockAcquire(&lock_tag(), pg_sys::ExclusiveLock as i32, true, true)
+    };
+    result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+}
+
+/// Whether a worker serves this database.
+fn is_running() -> bool {
+    let tag = lock_tag();
+    // SAFETY: a lock of this transaction, given back at once.
+    unsafe {
+        let result =
+            pg_sys::LockAcquire(&tag, pg_sys::ShareLock as i32, false, true);
+        if result == pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL {
+            return true;
+        }
+        pg_sys::LockRelease(&tag, pg_sys::ShareLock as i32, false);
+        false
+    }
+}
+
+/// Starts a worker for this database unless one runs; false, with a warning, when none can start.
+pub fn ensure_running() -> bool {
+    if is_running() {
+        return true;
+    }
+    // SAFETY: set for the life of the backend.
+    let database = unsafe { pg_sys::MyDatabaseId };
+    if register_dynamic(database).is_some() {
+        return true;
+    }
+    ereport!(
+        PgLogLevel::WARNING,
+        PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
+        "deliveries wait: no background worker can be started",
+        "Raise max_worker_processes (needs a restart), or stop other background workers."
+    );
+    false
+}
+
+fn fill(target: &mut [std::ffi::c_char], text: &str) {
+    let room = target.len() - 1;
+    for (slot, byte) in target[..room].iter_mut().zip(text.bytes()) {
+        *slot = byte as std::ffi::c_char;
+    }
+}
+
+/// A worker's registration, except for when it starts and what it serves.
+fn registration(kind: &str, name: &str, function: &str) -> pg_sys::BackgroundWorker {
+    let mut worker = pg_sys::BackgroundWorker {
+        bgw_flags: (pg_sys::BGWORKER_SHMEM_ACCESS | pg_sys::BGWORKER_BACKEND_DATABASE_CONNECTION)
+            as i32,
+        // Never on a standby: delivery starts when recovery is over.
+        bgw_start_time: pg_sys::BgWorkerStartTime::BgWorkerStart_RecoveryFinished,
+        ..Default::default()
+    };
+    fill(&mut worker.bgw_type, kind);
+    fill(&mut worker.bgw_name, name);
+    fill(&mut worker.bgw_library_name, &LIBRARY.to_string_lossy());
+    fill(&mut worker.bgw_function_name, function);
+    worker
+}
+
+/// Registers a worker for a database; `None` when max_worker_processes is used up.
+fn register_dynamic(database: pg_sys::Oid) -> Option<*mut pg_sys::BackgroundWorkerHandle> {
+    let mut worker = registration(
+        "plugin_webhooks worker",
+        &format!("plugin_webhooks worker for database {}", database.to_u32()),
+        "plugin_webhooks_worker_main",
+    );
+    worker.bgw_restart_time = pg_sys::BGW_NEVER_RESTART;
+    worker.bgw_main_arg = pg_sys::Datum::from(database);
+    let mut handle = std::ptr::null_mut();
+    // SAFETY: copies the registration into shared memory; the handle is palloc'd.
+    let registered =
+        unsafe { pg_sys::RegisterDynamicBackgroundWorker(&mut worker, &mut handle) };
+    registered.then_some(handle)
+}

@@ -1,0 +1,42 @@
+//! One transaction of the worker: an error, a panic or a failing commit ends the transaction,
+//! never the process.
+
+use std::panic::AssertUnwindSafe;
+
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::prelude::*;
+
+use crate::pg;
+
+/// Runs `body` in a transaction of its own; `activity` is what pg_stat_activity shows meanwhile.
+pub fn run<R>(activity: &std::ffi::CStr, body: impl FnOnce() -> R) -> Result<R, String> {
+    // SAFETY: the frame of PostgreSQL's own example worker; everything that can raise is inside the
+    // guarded block.
+    unsafe {
+        let context = pg_sys::CurrentMemoryContext;
+        pg_sys::SetCurrentStatementStartTimestamp();
+        pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, activity.as_ptr());
+        let mut body = Some(body);
+        let recover = |error: CaughtError| Err(pg::caught_message(error));
+        let result = PgTryBuilder::new(AssertUnwindSafe(|| {
+            let body = body.take().expect("runs once");
+            pg_sys::StartTransactionCommand();
+            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+            let result = body();
+            pg_sys::PopActiveSnapshot();
+            pg_sys::CommitTransactionCommand();
+            Ok(result)
+        }))
+        .catch_others(recover)
+        .catch_rust_panic(recover)
+        .execute();
+        if result.is_err() {
+            pg_sys::AbortOutOfAnyTransaction();
+        }
+        pg_sys::MemoryContextSwitchTo(context);
+        // Otherwise autovacuum would never learn what the worker wrote.
+        pg_sys::pgstat_report_stat(false);
+        pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_IDLE, activity.as_ptr());
+        result
+    }
+}
