@@ -159,10 +159,7 @@ fn jsonb_field(row: pg_sys::Datum, name: &str) -> Option<pg_sys::Datum> {
     let name = name.into_datum()?;
     // SAFETY: jsonb_object_field(jsonb, text) is not strict about the key's presence: it returns null.
     unsafe {
-        pgrx::direct_function_call_as_datum(
-            pg_sys::jsonb_object_field,
-            &[Some(row), Some(name)],
-        )
+        pgrx::direct_function_call_as_datum(pg_sys::jsonb_object_field, &[Some(row), Some(name)])
     }
 }
 
@@ -222,7 +219,13 @@ fn origin() -> Origin {
         let origin = Origin {
             user: host::user_id(),
             ip_address: header("x-forwarded-for")
-                .and_then(|list| list.split(',').next()?.trim().parse::<std::net::IpAddr>().ok())
+                .and_then(|list| {
+                    list.split(',')
+                        .next()?
+                        .trim()
+                        .parse::<std::net::IpAddr>()
+                        .ok()
+                })
                 .map(|address| address.to_string())
                 .or_else(client_address),
             user_agent: header("user-agent").map(|agent| agent.chars().take(1000).collect()),
@@ -233,10 +236,7 @@ fn origin() -> Origin {
 }
 
 fn client_address() -> Option<String> {
-    pg::one::<String>(
-        "SELECT pg_catalog.host(pg_catalog.inet_client_addr())",
-        &[],
-    )
+    pg::one::<String>("SELECT pg_catalog.host(pg_catalog.inet_client_addr())", &[])
 }
 
 /// The tenant of a row: its tenant_id; a row of app.tenants is its own tenant.

@@ -2,6 +2,8 @@
 //! This file is the map: modules, SQL files in their order, and what happens when PostgreSQL
 //! loads the library.
 #![allow(unsafe_code)]
+// ErrorReport is what pgrx raises; it is built once in a call that fails.
+#![allow(clippy::result_large_err)]
 
 mod audit;
 mod catalog;
@@ -21,14 +23,39 @@ use pgrx::prelude::*;
 pgrx::pg_module_magic!();
 
 extension_sql_file!("../sql/00_schemas.sql", name = "schemas", bootstrap);
-extension_sql_file!("../sql/10_tables.sql", name = "tables", requires = ["schemas"]);
-extension_sql_file!("../sql/20_identity.sql", name = "identity", requires = ["tables"]);
-extension_sql_file!("../sql/30_views.sql", name = "views", requires = ["identity"]);
+extension_sql_file!(
+    "../sql/10_tables.sql",
+    name = "tables",
+    requires = ["schemas"]
+);
+extension_sql_file!(
+    "../sql/20_identity.sql",
+    name = "identity",
+    requires = ["tables"]
+);
+extension_sql_file!(
+    "../sql/30_views.sql",
+    name = "views",
+    requires = ["identity"]
+);
 extension_sql_file!("../sql/40_rpc.sql", name = "rpc", requires = ["views"]);
 extension_sql_file!("../sql/50_audit.sql", name = "audit", requires = ["rpc"]);
-extension_sql_file!("../sql/60_operator.sql", name = "operator", requires = ["audit"]);
-extension_sql_file!("../sql/70_grants.sql", name = "grants", requires = ["operator"]);
-extension_sql_file!("../sql/90_finish.sql", name = "finish", requires = ["grants"], finalize);
+extension_sql_file!(
+    "../sql/60_operator.sql",
+    name = "operator",
+    requires = ["audit"]
+);
+extension_sql_file!(
+    "../sql/70_grants.sql",
+    name = "grants",
+    requires = ["operator"]
+);
+extension_sql_file!(
+    "../sql/90_finish.sql",
+    name = "finish",
+    requires = ["grants"],
+    finalize
+);
 
 #[cfg(feature = "pg_test")]
 #[path = "../pgrx-tests/mod.rs"]

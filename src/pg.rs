@@ -31,8 +31,7 @@ impl FromDatum for Jsonb {
         }
         // SAFETY: the caller promises a jsonb datum; jsonb_out detoasts it and returns a palloc'd C string.
         unsafe {
-            let printed =
-                pgrx::direct_function_call_as_datum(pg_sys::jsonb_out, &[Some(datum)])?;
+            let printed = pgrx::direct_function_call_as_datum(pg_sys::jsonb_out, &[Some(datum)])?;
             let text = CStr::from_ptr(printed.cast_mut_ptr());
             let owned = text.to_string_lossy().into_owned();
             pg_sys::pfree(printed.cast_mut_ptr());
@@ -206,10 +205,7 @@ pub fn as_role<R>(role: pg_sys::Oid, body: impl FnOnce() -> R) -> R {
     // SAFETY: the pattern of PostgreSQL's own maintenance commands: save, switch, restore.
     unsafe {
         pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
-        pg_sys::SetUserIdAndSecContext(
-            role,
-            context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32,
-        );
+        pg_sys::SetUserIdAndSecContext(role, context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
         let level = pg_sys::NewGUCNestLevel();
         pg_sys::set_config_option(
             c"search_path".as_ptr(),

@@ -348,7 +348,6 @@ fn update_secret(
     Ok(())
 }
 
-
 #[pg_extern(sql = false)]
 fn delete_secret(secret_id: Option<Uuid>) -> Result<()> {
     let id = required("secret_id", secret_id)?;

@@ -75,7 +75,9 @@ fn check_name(action: Option<&str>) -> Result<&str> {
         return Err(Error::Invalid {
             name: "action",
             message: format!("\"{}\"", shorten(action)),
-            hint: "Use words of a-z, 0-9 and _, joined by dots, at most 100 characters: ticket.create".into(),
+            hint:
+                "Use words of a-z, 0-9 and _, joined by dots, at most 100 characters: ticket.create"
+                    .into(),
         }
         .into());
     }

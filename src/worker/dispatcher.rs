@@ -216,12 +216,7 @@ impl Dispatcher {
                 per_installation,
                 lanes,
             };
-            claimed.extend(queue::claim(
-                Source::Handed,
-                claim,
-                settings::lease(),
-                rest,
-            ));
+            claimed.extend(queue::claim(Source::Handed, claim, settings::lease(), rest));
         }
         let mut known_secrets = HashMap::new();
         let mut departures = Vec::with_capacity(claimed.len());
@@ -399,10 +394,13 @@ fn lock_queue() -> bool {
 static MAIN_PROCESS: AtomicI32 = AtomicI32::new(0);
 
 fn start_sender(config: &settings::Worker) -> Option<Sender> {
-    let allowed_networks = AllowedNetworks::parse(&config.allowed_networks).unwrap_or_else(|error| {
-        warn_setting(&format!("plugin_webhooks.allowed_networks is ignored: {error}"));
-        AllowedNetworks::default()
-    });
+    let allowed_networks =
+        AllowedNetworks::parse(&config.allowed_networks).unwrap_or_else(|error| {
+            warn_setting(&format!(
+                "plugin_webhooks.allowed_networks is ignored: {error}"
+            ));
+            AllowedNetworks::default()
+        });
     let extra_ca_pem = config.ca_file.as_ref().and_then(|path| {
         std::fs::read(path)
             .map_err(|error| {

@@ -33,10 +33,7 @@ unsafe extern "C-unwind" {
 pub fn set_up_signals() {
     // SAFETY: first thing in a background worker's main function.
     unsafe {
-        pg_sys::pqsignal(
-            pg_sys::SIGHUP as i32,
-            Some(SignalHandlerForConfigReload),
-        );
+        pg_sys::pqsignal(pg_sys::SIGHUP as i32, Some(SignalHandlerForConfigReload));
         pg_sys::pqsignal(pg_sys::SIGTERM as i32, Some(die));
         pg_sys::BackgroundWorkerUnblockSignals();
     }
@@ -44,7 +41,9 @@ pub fn set_up_signals() {
 
 /// Waits for the latch. Also where a worker notices shutdown and reloads its settings.
 pub fn wait(timeout: Duration) -> Woken {
-    let milliseconds = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX).max(1);
+    let milliseconds = i64::try_from(timeout.as_millis())
+        .unwrap_or(i64::MAX)
+        .max(1);
     // SAFETY: the process's own latch; the postmaster's death ends the process.
     let events = unsafe {
         let events = pg_sys::WaitLatch(
@@ -198,4 +197,3 @@ fn warn(error: &str, failures: u32) {
         );
     }
 }
-

@@ -131,9 +131,8 @@ fn lock_tag() -> pg_sys::LOCKTAG {
 /// Tries to become the only worker of this database, until the process ends.
 fn become_the_only_one() -> bool {
     // SAFETY: a session lock taken inside a transaction, without waiting.
-    let result = unsafe {
-        pg_sys::LockAcquire(&lock_tag(), pg_sys::ExclusiveLock as i32, true, true)
-    };
+    let result =
+        unsafe { pg_sys::LockAcquire(&lock_tag(), pg_sys::ExclusiveLock as i32, true, true) };
     result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
 }
 
@@ -142,8 +141,7 @@ fn is_running() -> bool {
     let tag = lock_tag();
     // SAFETY: a lock of this transaction, given back at once.
     unsafe {
-        let result =
-            pg_sys::LockAcquire(&tag, pg_sys::ShareLock as i32, false, true);
+        let result = pg_sys::LockAcquire(&tag, pg_sys::ShareLock as i32, false, true);
         if result == pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL {
             return true;
         }
@@ -205,7 +203,6 @@ fn register_dynamic(database: pg_sys::Oid) -> Option<*mut pg_sys::BackgroundWork
     worker.bgw_main_arg = pg_sys::Datum::from(database);
     let mut handle = std::ptr::null_mut();
     // SAFETY: copies the registration into shared memory; the handle is palloc'd.
-    let registered =
-        unsafe { pg_sys::RegisterDynamicBackgroundWorker(&mut worker, &mut handle) };
+    let registered = unsafe { pg_sys::RegisterDynamicBackgroundWorker(&mut worker, &mut handle) };
     registered.then_some(handle)
 }
