@@ -1,3 +1,6 @@
+-- Only PostgreSQL's own functions and operators, whatever the caller's search_path says.
+SET search_path TO pg_catalog, pg_temp;
+
 -- Where everything lives. A schema that a host brought along stays the host's.
 DO $$
 DECLARE

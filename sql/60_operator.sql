@@ -61,14 +61,14 @@ COMMENT ON FUNCTION int.plugin_webhook_apply_action(uuid, text, jsonb) IS
 
 CREATE FUNCTION plugin_webhooks.worker_pid() RETURNS integer
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
+    AS $$
     SELECT l.pid FROM pg_catalog.pg_locks AS l
     WHERE l.locktype = 'advisory' AND l.objsubid = 7 AND l.classid = 1886873719 AND l.granted
       AND l.mode = 'ExclusiveLock'
       AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d
                         WHERE d.datname = pg_catalog.current_database())
-    LIMIT 1;
-END;
+    LIMIT 1
+$$;
 COMMENT ON FUNCTION plugin_webhooks.worker_pid() IS 'Process id of the worker that delivers this database, or null.';
 
 CREATE VIEW plugin_webhooks.health WITH (security_invoker = true) AS

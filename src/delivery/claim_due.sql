@@ -1,5 +1,6 @@
 -- $1 rows at most, $2 rows at most for an installation without a lane, $3 claim id (null: hand over),
--- $4 lease, $5 and $6 lanes: installations with requests in flight or trouble, and the room each has left.
+-- $4 lease, $5 and $6 lanes: installations with requests in flight or trouble, and the room each has left,
+-- $7 bytes of stored payloads after which no more rows are taken.
 -- The recursion visits each installation with pending rows once, so that a million rows of one
 -- cost no more than one; `turn` then deals them out in rounds.
 WITH RECURSIVE waiting (id) AS (
@@ -25,15 +26,20 @@ WITH RECURSIVE waiting (id) AS (
         LIMIT coalesce(lane.room, $2)
     ) AS d
 ), chosen AS MATERIALIZED (
-    SELECT q.id FROM int.plugin_delivery_queue AS q
+    SELECT q.id, pg_catalog.pg_column_size(q.payload) AS size FROM int.plugin_delivery_queue AS q
     WHERE q.id = ANY (ARRAY(SELECT due.id FROM due ORDER BY due.turn, due.next_attempt_at LIMIT $1))
       AND q.status = 'pending'
     FOR UPDATE SKIP LOCKED
+), fitting AS (
+    SELECT s.id FROM (
+        SELECT c.id, pg_catalog.sum(c.size) OVER (ROWS UNBOUNDED PRECEDING) - c.size AS before FROM chosen AS c
+    ) AS s
+    WHERE s.before < $7
 )
 UPDATE int.plugin_delivery_queue AS q
 SET status = 'sending', claim_id = $3, lease_expires_at = pg_catalog.clock_timestamp() + $4,
     sent_at = pg_catalog.clock_timestamp(), updated_at = pg_catalog.clock_timestamp()
 FROM int.plugin_installations AS i
-WHERE q.id = ANY (ARRAY(SELECT chosen.id FROM chosen)) AND i.id = q.plugin_installation_id
+WHERE q.id = ANY (ARRAY(SELECT fitting.id FROM fitting)) AND i.id = q.plugin_installation_id
 RETURNING q.id, q.plugin_installation_id, q.event_type, q.payload::text, q.attempts,
           i.config::text, i.secret_ref

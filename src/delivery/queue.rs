@@ -39,6 +39,8 @@ pub enum Source {
 pub struct Room {
     pub total: usize,
     pub per_installation: usize,
+    /// Stored size of payloads after which no more rows are taken; one row always fits.
+    pub bytes: usize,
     /// Installations whose room is another one.
     pub lanes: (Vec<Uuid>, Vec<i32>),
 }
@@ -84,7 +86,7 @@ fn limit(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
-const CLAIM_TYPES: [pg_sys::BuiltinOid; 6] = {
+const CLAIM_TYPES: [pg_sys::BuiltinOid; 7] = {
     use pg_sys::BuiltinOid as T;
     [
         T::INT4OID,
@@ -93,11 +95,12 @@ const CLAIM_TYPES: [pg_sys::BuiltinOid; 6] = {
         T::INTERVALOID,
         T::UUIDARRAYOID,
         T::INT4ARRAYOID,
+        T::INT8OID,
     ]
 };
 
 /// The parameters of claim_due.sql and claim_handed.sql.
-fn claim_args(room: Room, claim: Option<i64>, lease: Duration) -> [DatumWithOid<'static>; 6] {
+fn claim_args(room: Room, claim: Option<i64>, lease: Duration) -> [DatumWithOid<'static>; 7] {
     [
         limit(room.total).into(),
         limit(room.per_installation).into(),
@@ -105,6 +108,7 @@ fn claim_args(room: Room, claim: Option<i64>, lease: Duration) -> [DatumWithOid<
         interval(lease).into(),
         room.lanes.0.into(),
         room.lanes.1.into(),
+        i64::try_from(room.bytes).unwrap_or(i64::MAX).into(),
     ]
 }
 
@@ -143,6 +147,7 @@ pub fn hand_over(total: usize, lease: Duration) -> usize {
     let room = Room {
         total,
         per_installation: total,
+        bytes: usize::MAX,
         lanes: (Vec::new(), Vec::new()),
     };
     let args = claim_args(room, None, lease);

@@ -24,6 +24,10 @@ use crate::{pg, secrets};
 /// How often leases that ran out are looked for.
 const RECOVER_EVERY: Duration = Duration::from_secs(10);
 
+/// Bodies in memory at once, as long as more than one is: a tenant with huge rows must not fill the
+/// server's memory.
+const BODY_BYTES: usize = 64 << 20;
+
 /// What a tick found.
 pub enum Tick {
     /// The extension is gone, or another installation of it took its place.
@@ -40,6 +44,7 @@ struct Flight {
     installation: Uuid,
     claim: i64,
     attempts: u32,
+    body_bytes: usize,
 }
 
 /// A claimed delivery, ready to leave when the claim has committed.
@@ -56,6 +61,7 @@ pub struct Dispatcher {
     /// Senders of older settings whose requests are still out.
     retired: Vec<Sender>,
     flights: HashMap<u64, Flight>,
+    body_bytes: usize,
     next_tag: u64,
     lanes: Lanes,
     /// Outcomes that are not written yet.
@@ -74,6 +80,7 @@ impl Dispatcher {
             config,
             retired: Vec::new(),
             flights: HashMap::new(),
+            body_bytes: 0,
             next_tag: 0,
             lanes: Lanes::default(),
             outbox: Vec::new(),
@@ -155,6 +162,7 @@ impl Dispatcher {
             let Some(flight) = self.flights.remove(&tag) else {
                 continue;
             };
+            self.body_bytes -= flight.body_bytes;
             self.lanes
                 .finished(flight.installation, is_healthy(&outcome));
             let settled = match outcome.result {
@@ -191,8 +199,10 @@ impl Dispatcher {
     fn room(&self) -> Option<Room> {
         self.sender.as_ref()?;
         let total = self.config.max_in_flight.saturating_sub(self.flights.len());
-        (total > 0).then(|| Room {
+        let bytes = BODY_BYTES.saturating_sub(self.body_bytes);
+        (total > 0 && bytes > 0).then(|| Room {
             total,
+            bytes,
             per_installation: self.config.max_in_flight_per_installation,
             lanes: self.lanes.rooms(self.config.max_in_flight_per_installation),
         })
@@ -208,12 +218,14 @@ impl Dispatcher {
         let total = room.total;
         let lanes = room.lanes.clone();
         let per_installation = room.per_installation;
+        let bytes = room.bytes;
         let mut claimed = queue::claim(source, claim, settings::lease(), room);
         if source == Source::Due && claimed.len() < total {
             // What a processor call took shortly before belongs to this worker as well.
             let rest = Room {
                 total: total - claimed.len(),
                 per_installation,
+                bytes,
                 lanes,
             };
             claimed.extend(queue::claim(Source::Handed, claim, settings::lease(), rest));
@@ -245,6 +257,7 @@ impl Dispatcher {
             installation: delivery.installation,
             claim,
             attempts: delivery.attempts,
+            body_bytes: delivery.body.len(),
         };
         let endpoint = match endpoint::read_stored(delivery.config.as_deref()) {
             Ok(endpoint) => endpoint,
@@ -325,6 +338,7 @@ impl Dispatcher {
         for Departure { flight, request } in departures {
             self.next_tag += 1;
             self.lanes.started(flight.installation);
+            self.body_bytes += flight.body_bytes;
             self.flights.insert(self.next_tag, flight);
             sender.submit(self.next_tag, request);
         }

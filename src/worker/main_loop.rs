@@ -111,12 +111,13 @@ pub fn extension() -> Option<pg_sys::Oid> {
 fn take_office() -> Option<pg_sys::Oid> {
     // The processor holds the lock for a moment when it looks whether a worker runs.
     for _ in 0..10 {
-        let taken = transaction::run(c"starting", || {
-            let extension = extension()?;
-            become_the_only_one().then_some(extension)
-        });
-        if let Ok(Some(extension)) = taken {
-            return Some(extension);
+        let (extension, alone) = transaction::run(c"starting", || {
+            let extension = extension();
+            (extension, extension.is_some() && become_the_only_one())
+        })
+        .ok()?;
+        if alone || extension.is_none() {
+            return extension;
         }
         wait(Duration::from_millis(50));
     }
