@@ -1,0 +1,162 @@
+//! Owns the shape of an outbound request: which headers, in which order, with which values.
+//! Never touches the body: it is sent byte for byte as it was signed.
+
+use crate::endpoint::Endpoint;
+
+/// `User-Agent` of every request whose configuration does not set one.
+pub const USER_AGENT: &str = concat!("plugin_webhooks/", env!("CARGO_PKG_VERSION"));
+
+/// One attempt to deliver: everything a sender thread needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Id of the delivery; a receiver recognises repeated deliveries by it.
+    pub delivery_id: String,
+    /// `entity_change.<table>.<operation>`; may hold any character.
+    pub event_type: String,
+    /// The payload exactly as PostgreSQL printed it.
+    pub body: String,
+    /// Signature of `body`, when the installation has a secret.
+    pub signature: Option<String>,
+    /// Where to.
+    pub endpoint: Endpoint,
+}
+
+impl Request {
+    /// The headers in the order in which they are sent: those of the configuration, then
+    /// `Content-Type`, `X-Plugin-Delivery-Id`, `X-Plugin-Event-Type`, `X-Plugin-Signature` when
+    /// there is a signature, and `User-Agent` unless the configuration sets one.
+    ///
+    /// Values of the last group are made legal with [`header_value`].
+    pub fn headers(&self) -> Vec<(&str, String)> {
+        let configured = self.endpoint.headers.iter();
+        let mut headers: Vec<_> = configured
+            .map(|(name, value)| (name.as_str(), value.clone()))
+            .collect();
+        headers.push(("Content-Type", "application/json".to_owned()));
+        headers.push(("X-Plugin-Delivery-Id", header_value(&self.delivery_id)));
+        headers.push(("X-Plugin-Event-Type", header_value(&self.event_type)));
+        if let Some(signature) = &self.signature {
+            headers.push(("X-Plugin-Signature", header_value(signature)));
+        }
+        if !headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("user-agent"))
+        {
+            headers.push(("User-Agent", USER_AGENT.to_owned()));
+        }
+        headers
+    }
+}
+
+/// Makes any text a legal header value: each byte of its UTF-8 that is not visible ASCII, and each
+/// `%`, becomes `%` and two upper-case hex digits. Percent-decoding gives the text back.
+///
+/// ```
+/// use plugin_webhooks_core::request::header_value;
+///
+/// assert_eq!(header_value("entity_change.work_orders.insert"), "entity_change.work_orders.insert");
+/// assert_eq!(header_value("entity_change.Größe 100%.insert"), "entity_change.Gr%C3%B6%C3%9Fe%20100%25.insert");
+/// ```
+pub fn header_value(text: &str) -> String {
+    use std::fmt::Write;
+
+    let mut value = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_graphic() && byte != b'%' {
+            value.push(char::from(byte));
+        } else {
+            write!(value, "%{byte:02X}").expect("writing to a String never fails");
+        }
+    }
+    value
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+    use ureq::http::HeaderValue;
+
+    use super::*;
+    use crate::endpoint::read_stored;
+
+    fn request(config: &str) -> Request {
+        Request {
+            delivery_id: "5f0e8400-e29b-41d4-a716-446655440000".to_owned(),
+            event_type: "entity_change.work_orders.insert".to_owned(),
+            body: "{}".to_owned(),
+            signature: Some("ab12".to_owned()),
+            endpoint: read_stored(Some(config)).unwrap(),
+        }
+    }
+
+    #[test]
+    fn the_configured_headers_come_first_then_ours() {
+        let request = request(
+            r#"{"webhook_url": "https://example.com", "headers": {"B": "2", "A": "1", "x-plugin-signature": "forged", "Content-Type": "text/plain"}}"#,
+        );
+        let expected = [
+            ("B", "2"),
+            ("A", "1"),
+            ("Content-Type", "application/json"),
+            (
+                "X-Plugin-Delivery-Id",
+                "5f0e8400-e29b-41d4-a716-446655440000",
+            ),
+            ("X-Plugin-Event-Type", "entity_change.work_orders.insert"),
+            ("X-Plugin-Signature", "ab12"),
+            ("User-Agent", USER_AGENT),
+        ];
+        assert_eq!(
+            request.headers(),
+            expected.map(|(name, value)| (name, value.to_owned()))
+        );
+    }
+
+    #[test]
+    fn a_configured_user_agent_wins() {
+        let request = request(
+            r#"{"webhook_url": "https://example.com", "headers": {"user-agent": "mine/1"}}"#,
+        );
+        let agents: Vec<_> = request
+            .headers()
+            .into_iter()
+            .filter(|(name, _)| name.eq_ignore_ascii_case("user-agent"))
+            .collect();
+        assert_eq!(agents, [("user-agent", "mine/1".to_owned())]);
+    }
+
+    #[test]
+    fn no_signature_no_signature_header() {
+        let mut request = request(r#"{"webhook_url": "https://example.com"}"#);
+        request.signature = None;
+        let headers = request.headers();
+        assert!(!headers.iter().any(|(name, _)| name.contains("Signature")));
+    }
+
+    fn decode(value: &str) -> String {
+        let mut bytes = Vec::new();
+        let mut rest = value.as_bytes();
+        while let Some((&byte, tail)) = rest.split_first() {
+            rest = tail;
+            if byte == b'%' {
+                let (digits, tail) = rest.split_at(2);
+                bytes.extend(hex::decode(digits).unwrap());
+                rest = tail;
+            } else {
+                bytes.push(byte);
+            }
+        }
+        String::from_utf8(bytes).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn any_event_type_becomes_a_legal_and_reversible_value(text: String) {
+            let value = header_value(&text);
+            prop_assert!(HeaderValue::from_str(&value).is_ok());
+            prop_assert!(value.bytes().all(|b| b.is_ascii_graphic()));
+            prop_assert_eq!(decode(&value), text);
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! Owns the threads that speak HTTP: a [`Request`] goes in, an [`Outcome`] comes out.
+//! Knows no database, no queue rows and no retry rules; never blocks its caller.
+
+mod client;
+mod resolver;
+mod wire;
+
+use std::{
+    collections::VecDeque,
+    fmt, mem,
+    panic::{self, AssertUnwindSafe},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use self::client::Client;
+use crate::{egress::AllowedNetworks, request::Request};
+
+/// Stack of a sender thread. Measured: a debug build needs between 64 and 128 KiB for TLS.
+const STACK: usize = 512 * 1024;
+
+/// What a [`Sender`] is started with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Number of sender threads, at least 1: the number of deliveries in flight at once.
+    pub threads: usize,
+    /// Networks that deliveries may reach although they are not public.
+    pub allowed_networks: AllowedNetworks,
+    /// PEM text of certificates that are trusted in addition to Mozilla's roots.
+    pub extra_ca_pem: Option<Vec<u8>>,
+    /// Longest time to look the host name up, and then again to connect including TLS. The timeout
+    /// of the endpoint bounds the whole attempt as well.
+    pub connect_timeout: Duration,
+}
+
+/// The end of one attempt.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The 2xx status, or what went wrong.
+    pub result: Result<u16, Failure>,
+    /// From the moment that a thread took the request to the end of the attempt.
+    pub duration: Duration,
+}
+
+/// A failed attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The kind of failure, for counting.
+    pub kind: FailureKind,
+    /// The HTTP status, when one arrived.
+    pub status: Option<u16>,
+    /// What a tenant may read: `http <status>: <start of body>` or what went wrong with the
+    /// network. At most 500 characters, without control characters, and never with an address
+    /// that the host name resolved to.
+    pub message: String,
+    /// How long the receiver asked to be left alone (`Retry-After`), at most a day.
+    pub retry_after: Option<Duration>,
+}
+
+/// Kinds of failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FailureKind {
+    /// The receiver answered, but not 2xx.
+    Status,
+    /// The time was over before a status arrived.
+    Timeout,
+    /// The host name has no address, or none in time.
+    Dns,
+    /// The address policy forbids the target.
+    Denied,
+    /// No TCP connection, or it broke.
+    Connect,
+    /// No TLS session, mostly a certificate that is not trusted.
+    Tls,
+    /// The answer is not HTTP.
+    Protocol,
+    /// The endpoint's settings do not make an HTTP request.
+    Setting,
+    /// A defect of this crate.
+    Internal,
+}
+
+impl FailureKind {
+    /// The lower-case name, for statistics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Timeout => "timeout",
+            Self::Dns => "dns",
+            Self::Denied => "denied",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Protocol => "protocol",
+            Self::Setting => "setting",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// Why a [`Sender`] could not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// `threads` is 0.
+    NoThreads,
+    /// `extra_ca_pem` holds no certificate or a broken one.
+    BadCertificate(String),
+    /// The operating system refused a thread.
+    Spawn(std::io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoThreads => f.write_str("at least one sender thread is needed"),
+            Self::BadCertificate(reason) => write!(f, "extra CA certificates: {reason}"),
+            Self::Spawn(error) => write!(f, "sender thread could not start: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A running set of sender threads.
+///
+/// Dropping it drops the requests that no thread has taken yet and returns at once: a thread in
+/// the middle of an attempt finishes it, whose outcome nobody receives, and leaves.
+pub struct Sender {
+    shared: Arc<Shared>,
+}
+
+impl Sender {
+    /// Starts `settings.threads` threads, named `webhook-sender`.
+    ///
+    /// `notify` is called by one of them when the first outcome becomes available after all
+    /// earlier ones were taken: on each call take outcomes until there is none. It is called with
+    /// no lock held.
+    ///
+    /// Threads, and those that they start for name lookups, inherit the signal mask of the caller.
+    ///
+    /// # Errors
+    /// See [`StartError`]. No thread is left behind then.
+    pub fn start(
+        settings: Settings,
+        notify: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Self, StartError> {
+        let client = Client::new(&settings).map_err(StartError::BadCertificate)?;
+        Self::with_attempt(settings.threads, notify, move |request| {
+            client.attempt(request)
+        })
+    }
+
+    fn with_attempt(
+        threads: usize,
+        notify: impl Fn() + Send + Sync + 'static,
+        attempt: impl Fn(&Request) -> Result<u16, Failure> + Send + Sync + 'static,
+    ) -> Result<Self, StartError> {
+        if threads == 0 {
+            return Err(StartError::NoThreads);
+        }
+        // Whatever fails from here on, dropping it sends the threads home.
+        let sender = Self {
+            shared: Arc::new(Shared {
+                jobs: Mutex::default(),
+                queued: Condvar::new(),
+                outcomes: Mutex::default(),
+                in_flight: AtomicUsize::new(0),
+                unfinished: AtomicUsize::new(0),
+                threads,
+                notify: Box::new(notify),
+                attempt: Box::new(attempt),
+            }),
+        };
+        for _ in 0..threads {
+            let shared = Arc::clone(&sender.shared);
+            thread::Builder::new()
+                .name("webhook-sender".to_owned())
+                .stack_size(STACK)
+                .spawn(move || shared.run())
+                .map_err(StartError::Spawn)?;
+        }
+        Ok(sender)
+    }
+
+    /// Hands a request to the threads. Its outcome comes back with the same `tag`, which means
+    /// nothing to the sender. Never blocks; without an idle thread the request waits in a queue
+    /// without bound, and its timeout starts when a thread takes it.
+    pub fn submit(&self, tag: u64, request: Request) {
+        self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.shared.unfinished.fetch_add(1, Ordering::Relaxed);
+        lock(&self.shared.jobs).queue.push_back((tag, request));
+        self.shared.queued.notify_one();
+    }
+
+    /// Takes the next outcome, in the order in which attempts end. Never blocks.
+    pub fn try_recv(&self) -> Option<(u64, Outcome)> {
+        let outcome = lock(&self.shared.outcomes).pop_front()?;
+        self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+        Some(outcome)
+    }
+
+    /// Requests submitted whose outcome was not received yet.
+    pub fn in_flight(&self) -> usize {
+        self.shared.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Requests that may be submitted now without waiting for a thread.
+    pub fn idle_threads(&self) -> usize {
+        let unfinished = self.shared.unfinished.load(Ordering::Relaxed);
+        self.shared.threads.saturating_sub(unfinished)
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        let mut jobs = lock(&self.shared.jobs);
+        jobs.closed = true;
+        jobs.queue.clear();
+        drop(jobs);
+        self.shared.queued.notify_all();
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender")
+            .field("threads", &self.shared.threads)
+            .field("in_flight", &self.in_flight())
+            .finish()
+    }
+}
+
+type Attempt = dyn Fn(&Request) -> Result<u16, Failure> + Send + Sync;
+
+struct Shared {
+    jobs: Mutex<Jobs>,
+    queued: Condvar,
+    outcomes: Mutex<VecDeque<(u64, Outcome)>>,
+    /// Submitted and not received back.
+    in_flight: AtomicUsize,
+    /// Submitted and not at its end.
+    unfinished: AtomicUsize,
+    threads: usize,
+    notify: Box<dyn Fn() + Send + Sync>,
+    attempt: Box<Attempt>,
+}
+
+#[derive(Default)]
+struct Jobs {
+    queue: VecDeque<(u64, Request)>,
+    closed: bool,
+}
+
+impl Shared {
+    fn run(&self) {
+        while let Some((tag, request)) = self.next_job() {
+            let start = Instant::now();
+            let result = no_panic(|| (self.attempt)(&request)).unwrap_or_else(|| {
+                Err(Failure {
+                    kind: FailureKind::Internal,
+                    status: None,
+                    message: "internal error of the sender; see the server log".to_owned(),
+                    retry_after: None,
+                })
+            });
+            let duration = start.elapsed();
+            self.unfinished.fetch_sub(1, Ordering::Relaxed);
+            self.report(tag, Outcome { result, duration });
+        }
+    }
+
+    /// Waits for a job; `None` when the sender is gone.
+    fn next_job(&self) -> Option<(u64, Request)> {
+        let mut jobs = lock(&self.jobs);
+        loop {
+            if jobs.closed {
+                return None;
+            }
+            if let Some(job) = jobs.queue.pop_front() {
+                return Some(job);
+            }
+            jobs = self
+                .queued
+                .wait(jobs)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn report(&self, tag: u64, outcome: Outcome) {
+        let mut outcomes = lock(&self.outcomes);
+        let first = outcomes.is_empty();
+        outcomes.push_back((tag, outcome));
+        drop(outcomes);
+        if first && !lock(&self.jobs).closed {
+            no_panic(|| (self.notify)());
+        }
+    }
+}
+
+/// `None` when `f` panicked: no thread ends by that.
+fn no_panic<T>(f: impl FnOnce() -> T) -> Option<T> {
+    panic::catch_unwind(AssertUnwindSafe(f))
+        // A payload may panic again when it is dropped.
+        .map_err(mem::forget)
+        .ok()
+}
+
+/// Nothing under these locks panics half-way.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::{Barrier, mpsc};
+
+    use super::*;
+    use crate::endpoint::read_stored;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    fn request() -> Request {
+        Request {
+            delivery_id: String::new(),
+            event_type: String::new(),
+            body: String::new(),
+            signature: None,
+            endpoint: read_stored(Some(r#"{"webhook_url": "https://a.example"}"#)).unwrap(),
+        }
+    }
+
+    fn until(condition: impl Fn() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !condition() {
+            assert!(Instant::now() < deadline, "the condition never came true");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_panic_becomes_an_outcome_and_the_thread_stays() {
+        let (notify, notified) = mpsc::channel();
+        let attempt = |_: &Request| panic!("a test's panic");
+        let notify = move || notify.send(()).unwrap();
+        let sender = Sender::with_attempt(1, notify, attempt).unwrap();
+        for tag in 0..3 {
+            sender.submit(tag, request());
+            notified.recv_timeout(PATIENCE).unwrap();
+            let (got, outcome) = sender.try_recv().unwrap();
+            assert_eq!(got, tag);
+            assert_eq!(outcome.result.unwrap_err().kind, FailureKind::Internal);
+        }
+        assert_eq!((sender.in_flight(), sender.idle_threads()), (0, 1));
+    }
+
+    #[test]
+    fn a_panic_in_notify_loses_nothing() {
+        let notify = || panic!("a test's panic");
+        let sender = Sender::with_attempt(1, notify, |_| Ok(200)).unwrap();
+        sender.submit(1, request());
+        sender.submit(2, request());
+        until(|| sender.idle_threads() == 1 && lock(&sender.shared.outcomes).len() == 2);
+        assert_eq!(sender.try_recv().unwrap().0, 1);
+        assert_eq!(sender.try_recv().unwrap().0, 2);
+    }
+
+    #[test]
+    fn notifies_once_until_all_outcomes_were_taken() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&calls);
+        let notify = move || {
+            counter.fetch_add(1, Ordering::SeqCst);
+        };
+        let sender = Sender::with_attempt(4, notify, |_| Ok(204)).unwrap();
+        for round in 1..=2 {
+            for tag in 0..100 {
+                sender.submit(tag, request());
+            }
+            until(|| lock(&sender.shared.outcomes).len() == 100);
+            until(|| calls.load(Ordering::SeqCst) == round);
+            while sender.try_recv().is_some() {}
+        }
+        assert_eq!(calls.load(Ordering::SeqCst), 2);
+        assert_eq!(sender.in_flight(), 0);
+    }
+
+    #[test]
+    fn counts_what_is_submitted_running_and_received() {
+        let gate = Arc::new(Barrier::new(3));
+        let inside = Arc::clone(&gate);
+        let attempt = move |_: &Request| {
+            inside.wait();
+            Ok(200)
+        };
+        let sender = Sender::with_attempt(2, || (), attempt).unwrap();
+        assert_eq!((sender.in_flight(), sender.idle_threads()), (0, 2));
+        sender.submit(1, request());
+        sender.submit(2, request());
+        assert_eq!((sender.in_flight(), sender.idle_threads()), (2, 0));
+        assert!(sender.try_recv().is_none());
+        gate.wait();
+        until(|| sender.idle_threads() == 2);
+        assert_eq!(sender.in_flight(), 2);
+        until(|| sender.try_recv().is_some());
+        until(|| sender.try_recv().is_some());
+        assert_eq!(sender.in_flight(), 0);
+    }
+
+    #[test]
+    fn dropping_waits_for_nobody_and_sends_the_threads_home() {
+        let (release, wait) = mpsc::channel::<()>();
+        let wait = Mutex::new(wait);
+        let attempt = move |_: &Request| {
+            let _ = lock(&wait).recv_timeout(PATIENCE);
+            Ok(200)
+        };
+        let sender = Sender::with_attempt(2, || (), attempt).unwrap();
+        for tag in 0..10 {
+            sender.submit(tag, request());
+        }
+        let shared = Arc::downgrade(&sender.shared);
+        until(|| lock(&sender.shared.jobs).queue.len() == 8);
+        let start = Instant::now();
+        drop(sender);
+        assert!(start.elapsed() < Duration::from_secs(1));
+        drop(release);
+        until(|| shared.strong_count() == 0);
+    }
+
+    #[test]
+    fn refuses_to_start_without_threads_or_with_bad_certificates() {
+        let settings = |threads, pem: &str| Settings {
+            threads,
+            allowed_networks: AllowedNetworks::default(),
+            extra_ca_pem: Some(pem.as_bytes().to_vec()),
+            connect_timeout: PATIENCE,
+        };
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for pem in ["", "nonsense", broken, "-----BEGIN CERTIFICATE-----\n!"] {
+            let error = Sender::start(settings(1, pem), || ()).unwrap_err();
+            assert!(matches!(error, StartError::BadCertificate(_)), "{pem}");
+        }
+        let error = Sender::with_attempt(0, || (), |_| Ok(200)).unwrap_err();
+        assert!(matches!(error, StartError::NoThreads));
+    }
+}

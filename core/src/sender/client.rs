@@ -1,0 +1,310 @@
+//! Owns one attempt: from a request to a 2xx status or a failure that a tenant may read.
+//! Never decides what happens next and never says which address it talked to.
+
+use std::{
+    io::{self, Read},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use rustls::{CertificateError, ClientConfig};
+use ureq::{
+    Agent, Body, Error, Timeout,
+    config::{AutoHeaderValue, Config},
+    http::{HeaderMap, Response, header},
+};
+
+use super::{
+    Failure, FailureKind, Settings, lock,
+    resolver::PolicyResolver,
+    wire::{self, WireConnector, WireError},
+};
+use crate::{
+    egress::{AllowedNetworks, Denied},
+    request::Request,
+};
+
+/// Size of the buffers of a connection, in each direction.
+const BUFFER: usize = 32 * 1024;
+/// Longest response head. Smaller than the buffer, so that a longer one is noticed and not
+/// taken for the end of the connection.
+const MAX_HEAD: usize = BUFFER - 1;
+/// Bytes of a response body that are read, most of them only to be able to keep the connection.
+const MAX_BODY: usize = 64 * 1024;
+/// Bytes of a response body that are kept: enough for [`MAX_MESSAGE`] characters of UTF-8.
+const MAX_SHOWN: usize = 4 * MAX_MESSAGE;
+/// Longest [`Failure::message`], in characters.
+const MAX_MESSAGE: usize = 500;
+/// Time to read a response body: the status has decided already.
+const BODY_TIME: Duration = Duration::from_secs(1);
+/// How long an idle connection is kept. Most receivers keep theirs longer.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Longest `Retry-After` that is reported.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Makes attempts; the threads that call it share its connections.
+pub(super) struct Client {
+    parts: Parts,
+    agent: Mutex<Agent>,
+}
+
+struct Parts {
+    threads: usize,
+    allowed_networks: AllowedNetworks,
+    connect_timeout: Duration,
+    tls: Arc<ClientConfig>,
+}
+
+impl Client {
+    /// Fails when the extra certificates cannot be read.
+    pub(super) fn new(settings: &Settings) -> Result<Self, String> {
+        let parts = Parts {
+            threads: settings.threads,
+            allowed_networks: settings.allowed_networks.clone(),
+            connect_timeout: settings.connect_timeout,
+            tls: wire::tls_config(settings.extra_ca_pem.as_deref())?,
+        };
+        let agent = Mutex::new(parts.agent());
+        Ok(Self { parts, agent })
+    }
+
+    /// Makes one attempt within the endpoint's timeout: the 2xx status or a failure.
+    pub(super) fn attempt(&self, request: &Request) -> Result<u16, Failure> {
+        let _guard = RenewAgentOnPanic(self);
+        let agent = lock(&self.agent).clone();
+        match send(&agent, request) {
+            Ok(response) => judge(response),
+            Err(error) => Err(self.failure(error, request)),
+        }
+    }
+
+    fn failure(&self, error: Error, request: &Request) -> Failure {
+        let connect_ms = self.parts.connect_timeout.as_millis();
+        let total_ms = request.endpoint.timeout.as_millis();
+        let (kind, message) = match error {
+            Error::Timeout(Timeout::Resolve) => (
+                FailureKind::Dns,
+                format!("the host name could not be resolved within {connect_ms} ms"),
+            ),
+            Error::Timeout(Timeout::Connect) => (
+                FailureKind::Timeout,
+                format!("timeout: no connection within {connect_ms} ms"),
+            ),
+            Error::Timeout(_) => (
+                FailureKind::Timeout,
+                format!("timeout: no answer within {total_ms} ms"),
+            ),
+            Error::HostNotFound => (
+                FailureKind::Dns,
+                "the host name could not be resolved".to_owned(),
+            ),
+            Error::Io(error) => io_failure(&error),
+            Error::Tls(reason) => (FailureKind::Tls, format!("TLS: {reason}")),
+            Error::Protocol(_) => (
+                FailureKind::Protocol,
+                "the answer is not valid HTTP".to_owned(),
+            ),
+            Error::LargeResponseHeader(..) => (
+                FailureKind::Protocol,
+                format!("the head of the answer is longer than {MAX_HEAD} bytes"),
+            ),
+            Error::Other(error) => other_failure(error.as_ref()),
+            Error::Http(_) | Error::BadUri(_) => (
+                FailureKind::Setting,
+                format!("the request cannot be built: {error}"),
+            ),
+            error => (FailureKind::Internal, error.to_string()),
+        };
+        Failure {
+            kind,
+            status: None,
+            message: clean(&message),
+            retry_after: None,
+        }
+    }
+}
+
+/// A panic may have poisoned the pool of the agent, for every later attempt.
+struct RenewAgentOnPanic<'a>(&'a Client);
+
+impl Drop for RenewAgentOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            *lock(&self.0.agent) = self.0.parts.agent();
+        }
+    }
+}
+
+impl Parts {
+    fn agent(&self) -> Agent {
+        let config = Config::builder()
+            // The default is taken from the environment.
+            .proxy(None)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .http_status_as_error(false)
+            .accept_encoding(AutoHeaderValue::None)
+            .timeout_resolve(Some(self.connect_timeout))
+            .timeout_connect(Some(self.connect_timeout))
+            .timeout_recv_body(Some(BODY_TIME))
+            .max_response_header_size(MAX_HEAD)
+            .input_buffer_size(BUFFER)
+            .output_buffer_size(BUFFER)
+            .max_idle_connections(self.threads)
+            .max_idle_connections_per_host(self.threads)
+            .max_idle_age(KEEP_ALIVE)
+            .build();
+        let connector = WireConnector {
+            tls: Arc::clone(&self.tls),
+        };
+        // A lookup may outlive its attempt: twice the threads leave room for those.
+        let resolver = PolicyResolver::new(self.allowed_networks.clone(), 2 * self.threads);
+        Agent::with_parts(config, connector, resolver)
+    }
+}
+
+/// Sends the request, over a kept connection if there is one. When the receiver closed that one
+/// meanwhile, once more over a new one: it did not read the request.
+fn send(agent: &Agent, request: &Request) -> Result<Response<Body>, Error> {
+    let start = Instant::now();
+    match send_once(agent, request, request.endpoint.timeout, KEEP_ALIVE) {
+        Err(Error::Other(error)) if matches!(error.downcast_ref(), Some(WireError::Stale)) => {
+            let left = request.endpoint.timeout.saturating_sub(start.elapsed());
+            send_once(agent, request, left, Duration::ZERO)
+        }
+        result => result,
+    }
+}
+
+fn send_once(
+    agent: &Agent,
+    request: &Request,
+    timeout: Duration,
+    keep_alive: Duration,
+) -> Result<Response<Body>, Error> {
+    let mut builder = agent
+        .post(request.endpoint.url.as_str())
+        .config()
+        .timeout_global(Some(timeout))
+        .max_idle_age(keep_alive)
+        .build();
+    for (name, value) in request.headers() {
+        builder = builder.header(name, value);
+    }
+    builder.send(request.body.as_bytes())
+}
+
+fn judge(mut response: Response<Body>) -> Result<u16, Failure> {
+    let status = response.status();
+    let shown = read_start(response.body_mut());
+    if status.is_success() {
+        return Ok(status.as_u16());
+    }
+    let body = clean(&String::from_utf8_lossy(&shown));
+    let body = match body.as_str() {
+        "" if status.is_redirection() => "redirects are not followed",
+        "" => "(empty body)",
+        body => body,
+    };
+    Err(Failure {
+        kind: FailureKind::Status,
+        status: Some(status.as_u16()),
+        message: clean(&format!("http {}: {body}", status.as_u16())),
+        retry_after: retry_after(response.headers()),
+    })
+}
+
+/// The first bytes of the body. Reads on until its end, if that is near, because only then the
+/// connection can be kept. A body that breaks off or is too slow changes nothing.
+fn read_start(body: &mut Body) -> Vec<u8> {
+    let mut reader = body.as_reader();
+    let mut start = Vec::new();
+    let mut buffer = [0; 4096];
+    let mut total = 0;
+    while total < MAX_BODY {
+        let Ok(amount @ 1..) = reader.read(&mut buffer) else {
+            break;
+        };
+        total += amount;
+        let room = MAX_SHOWN.saturating_sub(start.len());
+        start.extend_from_slice(&buffer[..amount.min(room)]);
+    }
+    start
+}
+
+/// Printable text of at most [`MAX_MESSAGE`] characters.
+fn clean(text: &str) -> String {
+    let printable: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    printable.trim().chars().take(MAX_MESSAGE).collect()
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let after = match value.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => httpdate::parse_http_date(value)
+            .ok()?
+            .duration_since(SystemTime::now())
+            .unwrap_or_default(),
+    };
+    Some(after.min(MAX_RETRY_AFTER))
+}
+
+fn io_failure(error: &io::Error) -> (FailureKind, String) {
+    let inner = error.get_ref();
+    if let Some(error) = inner.and_then(|e| e.downcast_ref::<rustls::Error>()) {
+        return (FailureKind::Tls, tls_message(error));
+    }
+    let message = match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused",
+        io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::NetworkDown
+        | io::ErrorKind::AddrNotAvailable => "the host is unreachable",
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::NotConnected => "the connection was closed before a complete answer",
+        kind => return (FailureKind::Connect, format!("connection failed: {kind}")),
+    };
+    (FailureKind::Connect, message.to_owned())
+}
+
+/// Own words, because those of rustls list the names and addresses in the certificate.
+fn tls_message(error: &rustls::Error) -> String {
+    let rustls::Error::InvalidCertificate(error) = error else {
+        return format!("TLS: {error}");
+    };
+    let reason = match error {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "is not signed by a trusted authority"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "has expired",
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "is not valid yet"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "is not valid for the host name"
+        }
+        CertificateError::Revoked => "has been revoked",
+        _ => "is not acceptable for a server",
+    };
+    format!("TLS: the certificate {reason}")
+}
+
+fn other_failure(error: &(dyn std::error::Error + 'static)) -> (FailureKind, String) {
+    if let Some(denied) = error.downcast_ref::<Denied>() {
+        return (FailureKind::Denied, denied.to_string());
+    }
+    let kind = match error.downcast_ref() {
+        Some(WireError::Endless) => FailureKind::Protocol,
+        Some(WireError::Stale) => FailureKind::Connect,
+        None => FailureKind::Internal,
+    };
+    (kind, error.to_string())
+}

@@ -1,0 +1,91 @@
+//! One database of a test, and what can be loaded into it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use postgres::Client;
+
+use crate::caller::{AUTHENTICATOR, quote_ident};
+use crate::server::{PsqlOutput, Server};
+
+/// A small host: every object of a host database that the extension uses when it is there.
+/// Load it with `batch_execute` before `CREATE EXTENSION`.
+pub const HOST_SCHEMA: &str = include_str!("../fixtures/host_schema.sql");
+
+const NAME_LIMIT: usize = 63;
+
+/// A database of its own name, dropped again when the test succeeds.
+pub struct Database {
+    server: Server,
+    name: String,
+}
+
+impl Database {
+    pub(crate) fn new(server: Server, name: String) -> Database {
+        Database { server, name }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The server it is on.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// A session of the superuser.
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        self.server.connect(&self.name)
+    }
+
+    /// A session of `user`.
+    #[track_caller]
+    pub fn client_as(&self, user: &str) -> Client {
+        self.server.connect_as(&self.name, user)
+    }
+
+    /// A session of `authenticator`, as PostgREST has it: see [`crate::as_user`].
+    #[track_caller]
+    pub fn authenticator(&self) -> Client {
+        self.client_as(AUTHENTICATOR)
+    }
+
+    /// Runs `sql` in a real psql as the superuser.
+    pub fn psql(&self, sql: &str) -> PsqlOutput {
+        self.server.psql(&self.name, sql)
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("the end of the server's log:\n{}", self.server.log_tail());
+            return;
+        }
+        // Best effort: the server may be stopped, and its end removes the database anyway.
+        if let Ok(mut client) = self.server.try_connect_as("postgres", "postgres") {
+            let _ = client.batch_execute("set statement_timeout = '10s'");
+            let _ = client.batch_execute(&format!(
+                "drop database {} with (force)",
+                quote_ident(&self.name)
+            ));
+        }
+    }
+}
+
+/// A new name that tells which test it belongs to: libtest names threads after tests.
+pub(crate) fn unique_name() -> String {
+    static NUMBER: AtomicUsize = AtomicUsize::new(1);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let thread = thread::current();
+    let test = thread.name().unwrap_or("unnamed").replace("::", "_");
+    let mut name = format!("t{number}_{test}");
+    let fitting = (0..=NAME_LIMIT.min(name.len()))
+        .rev()
+        .find(|length| name.is_char_boundary(*length));
+    name.truncate(fitting.unwrap_or(0));
+    name
+}

@@ -1,0 +1,533 @@
+//! A webhook receiver: a small HTTP/1.1 server that keeps every request as it came and answers each
+//! path as the test says. Fast enough to stand behind a benchmark.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use crate::tls::Ca;
+
+const HEAD_LIMIT: u64 = 64 * 1024;
+
+/// One request, as it came over the wire.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// Such as `POST`.
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    /// Names and values in the order and spelling of the sender.
+    pub headers: Vec<(String, String)>,
+    /// The raw body.
+    pub body: Vec<u8>,
+    /// When the last byte of the body had been read.
+    pub arrived: Instant,
+    /// Which connection it came over: equal numbers mean keep-alive.
+    pub connection: u64,
+}
+
+/// How a path answers.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// A status with a text body.
+    Status(u16, String),
+    /// A status with headers and a body.
+    Full {
+        /// The status code.
+        status: u16,
+        /// Headers beside `Content-Length`.
+        headers: Vec<(String, String)>,
+        /// The body.
+        body: Vec<u8>,
+    },
+    /// A 302 to this location.
+    Redirect(String),
+    /// Never answers and keeps the connection open.
+    Hang,
+    /// Closes the connection without an answer.
+    Close,
+    /// Writes these bytes and closes.
+    RawBytes(Vec<u8>),
+    /// Writes `head`, then `chunk` again and again, until the sender has had enough.
+    Drip {
+        /// What comes first, such as a status line and headers.
+        head: Vec<u8>,
+        /// What comes again and again.
+        chunk: Vec<u8>,
+        /// How long to wait between two chunks; zero floods.
+        every: Duration,
+    },
+    /// Answers later.
+    Delay(Duration, Box<Reply>),
+}
+
+impl Reply {
+    /// A 200 without a body.
+    pub fn ok() -> Reply {
+        Reply::Status(200, String::new())
+    }
+}
+
+impl Received {
+    /// The value of the first header of this name, in any case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(candidate, _)| candidate.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// The path without the query.
+    pub fn path(&self) -> &str {
+        self.target.split('?').next().unwrap_or_default()
+    }
+
+    /// The body as text.
+    ///
+    /// # Panics
+    /// When it is not UTF-8.
+    #[track_caller]
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("a body in UTF-8")
+    }
+}
+
+type Handler = dyn Fn(&Received) -> Reply + Send + Sync;
+
+/// A running receiver; dropping it stops it.
+pub struct Receiver {
+    address: SocketAddr,
+    tls: Option<Arc<ServerConfig>>,
+    shared: Arc<Shared>,
+    running: Mutex<Option<Running>>,
+}
+
+struct Running {
+    stop: Arc<AtomicBool>,
+    acceptor: thread::JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Shared {
+    handlers: RwLock<HashMap<String, Arc<Handler>>>,
+    requests: Mutex<Vec<Arc<Received>>>,
+    arrival: Condvar,
+    counted: AtomicUsize,
+    count_only: AtomicBool,
+    connections: AtomicU64,
+    open: Mutex<HashMap<u64, TcpStream>>,
+}
+
+impl Receiver {
+    /// A plain receiver on 127.0.0.1; every path answers 200 until told otherwise.
+    pub fn http() -> Receiver {
+        Receiver::http_on(Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// A plain receiver on another loopback address.
+    pub fn http_on(address: IpAddr) -> Receiver {
+        Receiver::start(address, None)
+    }
+
+    /// A TLS receiver on 127.0.0.1 whose certificate is for `localhost`, 127.0.0.1 and ::1.
+    pub fn https(ca: &Ca) -> Receiver {
+        Receiver::https_on(
+            ca,
+            Ipv4Addr::LOCALHOST.into(),
+            &["localhost", "127.0.0.1", "::1"],
+        )
+    }
+
+    /// A TLS receiver on another loopback address, or with a certificate for other names.
+    pub fn https_on(ca: &Ca, address: IpAddr, names: &[&str]) -> Receiver {
+        Receiver::start(address, Some(ca.server_config(names)))
+    }
+
+    fn start(address: IpAddr, tls: Option<Arc<ServerConfig>>) -> Receiver {
+        assert!(
+            address.is_loopback(),
+            "a receiver listens on a loopback address, not on {address}"
+        );
+        let listener = TcpListener::bind((address, 0))
+            .unwrap_or_else(|error| panic!("cannot listen on {address}: {error}"));
+        let address = listener.local_addr().expect("the address we listen on");
+        let receiver = Receiver {
+            address,
+            tls,
+            shared: Arc::default(),
+            running: Mutex::new(None),
+        };
+        receiver.accept_from(listener);
+        receiver
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL of a path (with its leading slash).
+    pub fn url(&self, path: &str) -> String {
+        format!("{}://{}{path}", self.scheme(), self.address)
+    }
+
+    /// The same with a host name instead of the address.
+    pub fn url_for(&self, host: &str, path: &str) -> String {
+        format!("{}://{host}:{}{path}", self.scheme(), self.address.port())
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// Says how `path` answers from now on.
+    pub fn on(
+        &self,
+        path: &str,
+        handler: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+    ) -> &Self {
+        let mut handlers = self
+            .shared
+            .handlers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        handlers.insert(path.to_owned(), Arc::new(handler));
+        drop(handlers);
+        self
+    }
+
+    /// Gives `path` one answer from now on.
+    pub fn answer(&self, path: &str, reply: Reply) -> &Self {
+        self.on(path, move |_| reply.clone())
+    }
+
+    /// Counts requests from now on instead of keeping them: for benchmarks.
+    pub fn count_only(&self) -> &Self {
+        self.shared.count_only.store(true, Ordering::Relaxed);
+        self
+    }
+
+    /// Every request so far, in order of arrival.
+    pub fn requests(&self) -> Vec<Arc<Received>> {
+        lock(&self.shared.requests).clone()
+    }
+
+    /// How many requests came so far.
+    pub fn count(&self) -> usize {
+        self.shared.counted.load(Ordering::Acquire)
+    }
+
+    /// How many connections were accepted so far, whether a request came or not.
+    pub fn connections(&self) -> u64 {
+        self.shared.connections.load(Ordering::Acquire)
+    }
+
+    /// Forgets what came so far.
+    pub fn clear(&self) {
+        let mut requests = lock(&self.shared.requests);
+        requests.clear();
+        self.shared.counted.store(0, Ordering::Release);
+    }
+
+    /// Waits for at least `count` requests and returns all of them.
+    ///
+    /// # Panics
+    /// When `deadline` has passed.
+    #[track_caller]
+    pub fn wait_for(&self, count: usize, deadline: Duration) -> Vec<Arc<Received>> {
+        let requests = lock(&self.shared.requests);
+        let (requests, _) = self
+            .shared
+            .arrival
+            .wait_timeout_while(requests, deadline, |_| self.count() < count)
+            .unwrap_or_else(PoisonError::into_inner);
+        assert!(
+            self.count() >= count,
+            "waited {deadline:?} in vain for {count} requests; came: {:?}",
+            requests
+                .iter()
+                .map(|request| &request.target)
+                .collect::<Vec<_>>(),
+        );
+        requests.clone()
+    }
+
+    /// Stops listening and closes every connection; the requests stay.
+    pub fn stop(&self) {
+        let Some(running) = lock(&self.running).take() else {
+            return;
+        };
+        running.stop.store(true, Ordering::Release);
+        // A connection of our own makes `accept` return; without one there is nothing to wake.
+        let _ = TcpStream::connect(self.address);
+        // An acceptor that panicked has stopped too.
+        let _ = running.acceptor.join();
+        for stream in lock(&self.shared.open).values() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Listens again on the same port.
+    pub fn start_again(&self) {
+        assert!(lock(&self.running).is_none(), "the receiver is running");
+        let listener = TcpListener::bind(self.address)
+            .unwrap_or_else(|error| panic!("cannot listen on {} again: {error}", self.address));
+        self.accept_from(listener);
+    }
+
+    fn accept_from(&self, listener: TcpListener) {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, shared, tls) = (
+            Arc::clone(&stop),
+            Arc::clone(&self.shared),
+            self.tls.clone(),
+        );
+        let acceptor = thread::spawn(move || {
+            for stream in listener.incoming() {
+                if stopped.load(Ordering::Acquire) {
+                    return;
+                }
+                if let Ok(stream) = stream {
+                    let (shared, tls) = (Arc::clone(&shared), tls.clone());
+                    let number = shared.register(&stream);
+                    thread::spawn(move || {
+                        // How a connection ends is the sender's business; the test sees the requests.
+                        let _ = shared.serve(number, stream, tls);
+                        lock(&shared.open).remove(&number);
+                    });
+                }
+            }
+        });
+        *lock(&self.running) = Some(Running { stop, acceptor });
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn register(&self, stream: &TcpStream) -> u64 {
+        let number = self.connections.fetch_add(1, Ordering::AcqRel);
+        if let Ok(handle) = stream.try_clone() {
+            lock(&self.open).insert(number, handle);
+        }
+        number
+    }
+
+    fn serve(
+        &self,
+        number: u64,
+        stream: TcpStream,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        match tls {
+            None => self.talk(number, BufReader::with_capacity(16 * 1024, stream)),
+            Some(config) => {
+                let session = ServerConnection::new(config).map_err(io::Error::other)?;
+                self.talk(
+                    number,
+                    BufReader::with_capacity(16 * 1024, StreamOwned::new(session, stream)),
+                )
+            }
+        }
+    }
+
+    fn talk<S: Read + Write>(&self, number: u64, mut stream: BufReader<S>) -> io::Result<()> {
+        let mut line = Vec::with_capacity(256);
+        let mut out = Vec::with_capacity(512);
+        while let Some(request) = read_request(&mut stream, &mut line, number)? {
+            let request = Arc::new(request);
+            let handler = self.handler(request.path());
+            let reply = handler.map_or_else(Reply::ok, |handler| handler(&request));
+            let last = request
+                .header("connection")
+                .is_some_and(|value| value.eq_ignore_ascii_case("close"));
+            self.keep(request);
+            if !send(stream.get_mut(), reply, &mut out)? || last {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn handler(&self, path: &str) -> Option<Arc<Handler>> {
+        let handlers = self.handlers.read().unwrap_or_else(PoisonError::into_inner);
+        handlers.get(path).cloned()
+    }
+
+    fn keep(&self, request: Arc<Received>) {
+        let mut requests = lock(&self.requests);
+        if !self.count_only.load(Ordering::Relaxed) {
+            requests.push(request);
+        }
+        self.counted.fetch_add(1, Ordering::AcqRel);
+        drop(requests);
+        self.arrival.notify_all();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Reads one request; `None` when the sender has closed the connection between two.
+fn read_request<S: Read + Write>(
+    stream: &mut BufReader<S>,
+    line: &mut Vec<u8>,
+    connection: u64,
+) -> io::Result<Option<Received>> {
+    if read_line(stream, line)? == 0 {
+        return Ok(None);
+    }
+    let start = text(line)?;
+    let mut words = start.split(' ');
+    let (Some(method), Some(target)) = (words.next(), words.next()) else {
+        return Err(io::Error::other(format!("not a request line: {start:?}")));
+    };
+    let (method, target) = (method.to_owned(), target.to_owned());
+    let mut headers = Vec::with_capacity(12);
+    while read_line(stream, line)? > 0 && !line.is_empty() {
+        if let Some((name, value)) = text(line)?.split_once(':') {
+            headers.push((name.to_owned(), value.trim().to_owned()));
+        }
+    }
+    let mut request = Received {
+        method,
+        target,
+        headers,
+        body: Vec::new(),
+        arrived: Instant::now(),
+        connection,
+    };
+    if request.header("expect").is_some() {
+        stream
+            .get_mut()
+            .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+    }
+    request.body = read_body(stream, &request, line)?;
+    request.arrived = Instant::now();
+    Ok(Some(request))
+}
+
+fn read_body<S: Read>(
+    stream: &mut BufReader<S>,
+    request: &Received,
+    line: &mut Vec<u8>,
+) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    if request.header("transfer-encoding").is_some() {
+        loop {
+            read_line(stream, line)?;
+            let size = usize::from_str_radix(text(line)?.trim(), 16).map_err(io::Error::other)?;
+            let start = body.len();
+            body.resize(start + size, 0);
+            stream.read_exact(&mut body[start..])?;
+            read_line(stream, line)?;
+            if size == 0 {
+                return Ok(body);
+            }
+        }
+    }
+    if let Some(length) = request.header("content-length") {
+        body.resize(length.parse().map_err(io::Error::other)?, 0);
+        stream.read_exact(&mut body)?;
+    }
+    Ok(body)
+}
+
+/// Reads a line without its end; returns how many bytes there were with it.
+fn read_line<S: Read>(stream: &mut BufReader<S>, line: &mut Vec<u8>) -> io::Result<usize> {
+    line.clear();
+    let read = stream.take(HEAD_LIMIT).read_until(b'\n', line)?;
+    while line
+        .last()
+        .is_some_and(|byte| matches!(byte, b'\r' | b'\n'))
+    {
+        line.pop();
+    }
+    Ok(read)
+}
+
+fn text(line: &[u8]) -> io::Result<&str> {
+    std::str::from_utf8(line).map_err(io::Error::other)
+}
+
+/// Sends a reply; false when the connection is over.
+fn send<S: Read + Write>(stream: &mut S, reply: Reply, out: &mut Vec<u8>) -> io::Result<bool> {
+    out.clear();
+    match reply {
+        Reply::Status(status, body) => write_response(out, status, &[], body.as_bytes())?,
+        Reply::Full {
+            status,
+            headers,
+            body,
+        } => write_response(out, status, &headers, &body)?,
+        Reply::Redirect(location) => {
+            write_response(out, 302, &[("Location".to_owned(), location)], &[])?
+        }
+        Reply::Delay(delay, reply) => {
+            thread::sleep(delay);
+            return send(stream, *reply, out);
+        }
+        Reply::Close => return Ok(false),
+        Reply::RawBytes(bytes) => {
+            stream.write_all(&bytes)?;
+            stream.flush()?;
+            return Ok(false);
+        }
+        Reply::Hang => {
+            let mut ignored = [0; 1024];
+            while stream.read(&mut ignored)? > 0 {}
+            return Ok(false);
+        }
+        Reply::Drip { head, chunk, every } => {
+            stream.write_all(&head)?;
+            loop {
+                stream.write_all(&chunk)?;
+                stream.flush()?;
+                thread::sleep(every);
+            }
+        }
+    }
+    stream.write_all(out)?;
+    stream.flush()?;
+    Ok(true)
+}
+
+fn write_response(
+    out: &mut Vec<u8>,
+    status: u16,
+    headers: &[(String, String)],
+    body: &[u8],
+) -> io::Result<()> {
+    write!(out, "HTTP/1.1 {status} {}\r\n", reason(status))?;
+    for (name, value) in headers {
+        write!(out, "{name}: {value}\r\n")?;
+    }
+    // A 204 has no body and says so by having no length.
+    if status != 204 {
+        write!(out, "Content-Length: {}\r\n", body.len())?;
+    }
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(body);
+    Ok(())
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200..=299 => "OK",
+        300..=399 => "Elsewhere",
+        400..=499 => "Refused",
+        _ => "Failed",
+    }
+}
