@@ -1,5 +1,5 @@
 -- Only PostgreSQL's own functions and operators, whatever the caller's search_path says.
-SET search_path TO pg_catalog, pg_temp;
+SET LOCAL search_path TO pg_catalog, pg_temp;
 
 -- Where everything lives. A schema that a host brought along stays the host's.
 DO $$

@@ -1,8 +1,8 @@
 //! Every error a caller can meet: its SQLSTATE, its message and what to do next.
 //! Nothing else in the extension picks a SQLSTATE.
 
-use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode};
 
 /// What a function returns: an `Err` is raised as a PostgreSQL ERROR.
 pub type Result<T> = std::result::Result<T, ErrorReport>;
@@ -198,6 +198,13 @@ impl From<Error> for ErrorReport {
             None => report,
         }
     }
+}
+
+/// A warning for the log and the caller, with what to do about it.
+pub fn warn(code: PgSqlErrorCode, message: impl Into<String>, hint: &str) {
+    ErrorReport::new(code, message.into(), "plugin_webhooks")
+        .set_hint(hint)
+        .report(PgLogLevel::WARNING);
 }
 
 /// `Ok(value)` unless it is null.

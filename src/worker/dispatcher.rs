@@ -19,7 +19,7 @@ use crate::delivery::lanes::Lanes;
 use crate::delivery::queue::{self, Claimed, Room, Settled, Source, Status};
 use crate::secrets::Plaintext;
 use crate::settings::{self, Dispatch};
-use crate::{pg, secrets};
+use crate::{error, pg, secrets};
 
 /// How often leases that ran out are looked for.
 const RECOVER_EVERY: Duration = Duration::from_secs(10);
@@ -225,7 +225,7 @@ impl Dispatcher {
             let rest = Room {
                 total: total - claimed.len(),
                 per_installation,
-                bytes,
+                bytes: bytes.saturating_sub(claimed.iter().map(|c| c.body.len()).sum()),
                 lanes,
             };
             claimed.extend(queue::claim(Source::Handed, claim, settings::lease(), rest));
@@ -321,7 +321,8 @@ impl Dispatcher {
                     .into(),
             );
         }
-        if self.warned.insert(delivery.installation) {
+        // An installation without secret_ref never wanted a signature.
+        if delivery.secret_ref.is_some() && self.warned.insert(delivery.installation) {
             warn_installation(
                 delivery.installation,
                 "secret_ref resolves to no secret, its deliveries go out unsigned",
@@ -372,11 +373,10 @@ fn resolve(name: &str) -> Result<Option<Plaintext>, String> {
 }
 
 fn warn_installation(installation: Uuid, reason: &str) {
-    ereport!(
-        PgLogLevel::WARNING,
+    error::warn(
         PgSqlErrorCode::ERRCODE_WARNING,
         format!("plugin_webhooks: installation {installation}: {reason}"),
-        "Set secret_ref of the installation to the name of an existing secret."
+        "Set secret_ref of the installation to the name of an existing secret.",
     );
 }
 
@@ -451,11 +451,10 @@ fn start_sender(config: &settings::Worker) -> Option<Sender> {
 }
 
 fn warn_setting(message: &str) {
-    ereport!(
-        PgLogLevel::WARNING,
+    error::warn(
         PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
         format!("plugin_webhooks: {message}"),
-        "Correct the setting and reload."
+        "Correct the setting and reload.",
     );
 }
 

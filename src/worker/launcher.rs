@@ -2,19 +2,21 @@
 //! It is connected to no database, so it holds up neither DROP DATABASE nor CREATE DATABASE.
 
 use std::collections::HashMap;
+use std::mem;
 use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::{main_loop, register_dynamic, registration, transaction};
+use crate::error;
 
-/// A worker that left after less than this found no extension, or an error: the next look waits.
+/// A worker that left earlier found no extension, or an error.
 const SHORT_LIFE: Duration = Duration::from_secs(5);
-/// How often a database without the extension is looked at; CREATE EXTENSION wakes the launcher.
-const NEXT_LOOK: Duration = Duration::from_secs(60);
-/// A worker that had served for a while is started again soon.
-const RESTART: Duration = Duration::from_secs(1);
+/// The rest after a worker has left; doubled after each short life in a row, up to the longest:
+/// so often a database without the extension is looked at. CREATE EXTENSION ends every rest.
+const REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_secs(1);
 
 /// Announces the launcher to the postmaster.
@@ -33,6 +35,9 @@ pub fn register() {
 struct Served {
     worker: Option<(*mut pg_sys::BackgroundWorkerHandle, Instant)>,
     not_before: Instant,
+    short_lives: u32,
+    /// The launcher was woken while a worker ran that may have looked too early.
+    look_again: bool,
 }
 
 impl Served {
@@ -49,10 +54,15 @@ impl Served {
         // SAFETY: as above.
         unsafe { pg_sys::pfree(handle.cast()) };
         self.worker = None;
-        let rest = if now.duration_since(since) < SHORT_LIFE {
-            NEXT_LOOK
+        self.short_lives = if now.duration_since(since) < SHORT_LIFE {
+            self.short_lives.saturating_add(1)
         } else {
-            RESTART
+            0
+        };
+        let rest = if mem::take(&mut self.look_again) {
+            Duration::ZERO
+        } else {
+            (REST * 2_u32.saturating_pow(self.short_lives.min(10))).min(LONGEST_REST)
         };
         self.not_before = now + rest;
         false
@@ -98,19 +108,20 @@ fn look(served: &mut HashMap<pg_sys::Oid, Served>, warned: &mut Option<Instant>)
         let database = served.entry(oid).or_insert_with(|| Served {
             worker: None,
             not_before: now,
+            short_lives: 0,
+            look_again: false,
         });
         if database.is_running(now) || now < database.not_before {
             continue;
         }
         match register_dynamic(oid) {
             Some(handle) => database.worker = Some((handle, now)),
-            None if warned.is_none_or(|at| now.duration_since(at) >= NEXT_LOOK) => {
+            None if warned.is_none_or(|at| now.duration_since(at) >= LONGEST_REST) => {
                 *warned = Some(now);
-                ereport!(
-                    PgLogLevel::WARNING,
+                error::warn(
                     PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
                     "plugin_webhooks: no background worker can be started, deliveries wait",
-                    "Raise max_worker_processes (needs a restart): one for the launcher and one for each database."
+                    "Raise max_worker_processes (needs a restart): one for the launcher and one for each database.",
                 );
             }
             None => {}
@@ -133,7 +144,9 @@ pub extern "C-unwind" fn plugin_webhooks_launcher_main(_arg: pg_sys::Datum) {
             // CREATE EXTENSION somewhere, or new settings: no database waits for its next look.
             let now = Instant::now();
             for database in served.values_mut() {
-                if !database.is_running(now) {
+                if database.is_running(now) {
+                    database.look_again = true;
+                } else {
                     database.not_before = now;
                 }
             }

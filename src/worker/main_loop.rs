@@ -10,6 +10,7 @@ use pgrx::prelude::*;
 use super::dispatcher::{Dispatcher, Tick};
 use super::{become_the_only_one, preloaded, transaction};
 use crate::delivery::queue;
+use crate::error;
 
 /// How long a queue that could not be reached (DDL on it, an error) is left alone: the first time, and
 /// at most.
@@ -188,13 +189,12 @@ fn serve(extension: pg_sys::Oid) {
 }
 
 /// The first failure of a row of failures, and then each doubling, is worth a line.
-fn warn(error: &str, failures: u32) {
+fn warn(reason: &str, failures: u32) {
     if failures.is_power_of_two() || failures == 0 {
-        ereport!(
-            PgLogLevel::WARNING,
+        error::warn(
             PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
-            format!("plugin_webhooks: deliveries wait, the queue cannot be worked: {error}"),
-            "The worker tries again by itself."
+            format!("plugin_webhooks: deliveries wait, the queue cannot be worked: {reason}"),
+            "The worker tries again by itself.",
         );
     }
 }

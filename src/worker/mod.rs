@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use crate::error;
+
 const LIBRARY: &CStr = c"$libdir/plugin_webhooks";
 
 /// The lock that makes a worker the only one of its database. An advisory lock in a class that
@@ -160,11 +162,10 @@ pub fn ensure_running() -> bool {
     if register_dynamic(database).is_some() {
         return true;
     }
-    ereport!(
-        PgLogLevel::WARNING,
+    error::warn(
         PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
         "deliveries wait: no background worker can be started",
-        "Raise max_worker_processes (needs a restart), or stop other background workers."
+        "Raise max_worker_processes (needs a restart), or stop other background workers.",
     );
     false
 }

@@ -162,6 +162,15 @@ impl<'a> Tenant<'a> {
         );
     }
 
+    /// The admin uninstalls the plugin.
+    #[track_caller]
+    pub fn uninstall(&self) {
+        let _: String = self.call(
+            "select rpc_uninstall_plugin($1::text::uuid, $2::text::uuid)::text",
+            &[&self.id, &self.installation],
+        );
+    }
+
     /// One call of the admin: a query with one text column.
     #[track_caller]
     fn call(&self, sql: &str, parameters: &[&(dyn postgres::types::ToSql + Sync)]) -> String {
