@@ -1,1 +1,15 @@
-//! Tests that run inside the server, one module a topic.
+//! Tests that run inside the server, one module a topic. Each function of schema `tests` is one test:
+//! it runs in a transaction of its own that is rolled back, so it shows no commit, no worker and no
+//! second session; those are shown by the end-to-end tests.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+mod config;
+mod installation;
+mod limits;
+mod privileges;
+mod registration;
+mod schema;
+mod subscription;
+mod views;

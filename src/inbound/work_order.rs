@@ -36,12 +36,11 @@ fn check_host() -> Result<()> {
     }
 }
 
-/// A field of the data; an empty or blank string counts as absent.
+/// A field of the data without the white space around it; an empty or blank string counts as absent.
 fn field(data: &Jsonb, name: &str) -> Option<String> {
-    pg::one::<String>(
-        "SELECT nullif(pg_catalog.btrim($1 ->> $2), '')",
-        &[data.clone().into(), name.into()],
-    )
+    let text = pg::one::<String>("SELECT $1 ->> $2", &[data.clone().into(), name.into()])?;
+    let trimmed = text.trim();
+    (!trimmed.is_empty()).then(|| trimmed.to_owned())
 }
 
 fn exists(sql: &str, args: &[DatumWithOid<'_>]) -> bool {

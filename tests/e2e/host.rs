@@ -357,7 +357,7 @@ mod work_orders {
         let installation = host.install("https://receiver.invalid/");
         let own = things(&host, &host.tenant);
         let data = format!(
-            r#"{{"title": " It's leaking\n", "description": "a \"lot\"", "priority": "critical",
+            r#"{{"title": " It's leaking ", "description": "a \"lot\"", "priority": "critical",
                 "maintenance_type": "corrective", "assigned_to": "{}", "location_id": "{}", "asset_id": "{}",
                 "due_date": "2031-02-03T04:05:06Z", "pm_schedule_id": "{}", "project_id": "{}",
                 "status": "closed", "tenant_id": "{}", "id": "ignored"}}"#,
@@ -481,6 +481,16 @@ mod work_orders {
         let bad_date = host.ingest(&installation, &payload(&with("due_date", "someday")));
         expect_sqlstate(bad_date, "22007");
         assert_eq!(count(&mut host.dba(), "select count(*) from app.work_orders"), 0);
+    }
+
+    #[test]
+    fn have_a_title_of_more_than_white_space() {
+        let host = Host::new();
+        let installation = host.install("https://receiver.invalid/");
+        for blank in [r"\t", r" \n ", r"\r\n"] {
+            let data = format!(r#"{{"title": "{blank}"}}"#);
+            expect_sqlstate(host.ingest(&installation, &payload(&data)), "23514");
+        }
     }
 
     #[test]
