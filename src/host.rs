@@ -142,10 +142,12 @@ pub fn authorize(tenant: Option<Uuid>) -> Result<(Uuid, Caller)> {
         return Ok((tenant, Caller { user: None }));
     }
     if pg::function_exists("authz.rpc_setup(uuid,text)") {
-        let user = pg::write_returning::<Uuid>(
-            "SELECT authz.rpc_setup($1, $2)",
-            &[tenant.into(), ADMIN.into()],
-        );
+        let user = pg::foreign_code(|| {
+            pg::write_returning::<Uuid>(
+                "SELECT authz.rpc_setup($1, $2)",
+                &[tenant.into(), ADMIN.into()],
+            )
+        });
         return Ok((
             tenant,
             Caller {
@@ -178,16 +180,18 @@ pub fn count_call(limit: &Limit, key: &str, user: Option<Uuid>, tenant: Uuid) ->
         max: limit.max,
     };
     if pg::function_exists("util.check_rate_limit(text,text,integer,integer,uuid,uuid)") {
-        let allowed = pg::write_returning::<bool>(
-            "SELECT util.check_rate_limit($1, $2, $3, 1, $4, $5)",
-            &[
-                limit.operation.into(),
-                key.into(),
-                limit.max.into(),
-                user.into(),
-                tenant.into(),
-            ],
-        );
+        let allowed = pg::foreign_code(|| {
+            pg::write_returning::<bool>(
+                "SELECT util.check_rate_limit($1, $2, $3, 1, $4, $5)",
+                &[
+                    limit.operation.into(),
+                    key.into(),
+                    limit.max.into(),
+                    user.into(),
+                    tenant.into(),
+                ],
+            )
+        });
         return match allowed {
             Some(false) => Err(exceeded().into()),
             _ => Ok(()),
