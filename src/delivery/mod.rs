@@ -1,6 +1,5 @@
 //! The way of a delivery: enqueue, claim, send, settle.
 
 pub mod enqueue;
-pub mod lanes;
 pub mod processor;
 pub mod queue;

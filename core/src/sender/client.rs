@@ -16,7 +16,7 @@ use ureq::{
 };
 
 use super::{
-    Failure, FailureKind, Settings, lock,
+    Answer, Failure, FailureKind, Settings, lock,
     resolver::PolicyResolver,
     wire::{self, WireConnector, WireError},
 };
@@ -36,6 +36,8 @@ const MAX_BODY: usize = 64 * 1024;
 const MAX_SHOWN: usize = 4 * MAX_MESSAGE;
 /// Longest [`Failure::message`], in characters.
 const MAX_MESSAGE: usize = 500;
+/// Longest [`Answer::response`], in bytes.
+const MAX_RESPONSE: usize = 1024;
 /// Time to read a response body: the status has decided already.
 const BODY_TIME: Duration = Duration::from_secs(1);
 /// How long an idle connection is kept. Most receivers keep theirs longer.
@@ -69,13 +71,16 @@ impl Client {
         Ok(Self { parts, agent })
     }
 
-    /// Makes one attempt within the endpoint's timeout: the 2xx status or a failure.
-    pub(super) fn attempt(&self, request: &Request) -> Result<u16, Failure> {
+    /// Makes one attempt within the endpoint's timeout.
+    pub(super) fn attempt(&self, request: &Request) -> Answer {
         let _guard = RenewAgentOnPanic(self);
         let agent = lock(&self.agent).clone();
         match send(&agent, request) {
             Ok(response) => judge(response),
-            Err(error) => Err(self.failure(error, request)),
+            Err(error) => Answer {
+                result: Err(self.failure(error, request)),
+                response: None,
+            },
         }
     }
 
@@ -119,7 +124,7 @@ impl Client {
         Failure {
             kind,
             status: None,
-            message: clean(&message),
+            message: shorten(&clean(&message)),
             retry_after: None,
         }
     }
@@ -195,24 +200,29 @@ fn send_once(
     builder.send(request.body.as_bytes())
 }
 
-fn judge(mut response: Response<Body>) -> Result<u16, Failure> {
+fn judge(mut response: Response<Body>) -> Answer {
     let status = response.status();
-    let shown = read_start(response.body_mut());
-    if status.is_success() {
-        return Ok(status.as_u16());
-    }
-    let body = clean(&String::from_utf8_lossy(&shown));
-    let body = match body.as_str() {
-        "" if status.is_redirection() => "redirects are not followed",
-        "" => "(empty body)",
-        body => body,
+    let shown = clean(&String::from_utf8_lossy(&read_start(response.body_mut())));
+    let result = if status.is_success() {
+        Ok(status.as_u16())
+    } else {
+        let body = match shown.as_str() {
+            "" if status.is_redirection() => "redirects are not followed",
+            "" => "(empty body)",
+            body => body,
+        };
+        Err(Failure {
+            kind: FailureKind::Status,
+            status: Some(status.as_u16()),
+            message: shorten(&format!("http {}: {body}", status.as_u16())),
+            retry_after: retry_after(response.headers()),
+        })
     };
-    Err(Failure {
-        kind: FailureKind::Status,
-        status: Some(status.as_u16()),
-        message: clean(&format!("http {}: {body}", status.as_u16())),
-        retry_after: retry_after(response.headers()),
-    })
+    let end = shown.floor_char_boundary(MAX_RESPONSE);
+    Answer {
+        result,
+        response: (end > 0).then(|| shown[..end].to_owned()),
+    }
 }
 
 /// The first bytes of the body. Reads on until its end, if that is near, because only then the
@@ -233,13 +243,18 @@ fn read_start(body: &mut Body) -> Vec<u8> {
     start
 }
 
-/// Printable text of at most [`MAX_MESSAGE`] characters.
+/// Printable text.
 fn clean(text: &str) -> String {
     let printable: String = text
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
-    printable.trim().chars().take(MAX_MESSAGE).collect()
+    printable.trim().to_owned()
+}
+
+/// At most [`MAX_MESSAGE`] characters.
+fn shorten(text: &str) -> String {
+    text.chars().take(MAX_MESSAGE).collect()
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
