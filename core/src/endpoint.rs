@@ -8,6 +8,8 @@ use serde_json::value::RawValue;
 use ureq::http;
 use url::Url;
 
+use crate::retry::{MAX_DELAY, MAX_DELAYS, MIN_DELAY, Schedule};
+
 /// Longest `webhook_url` that is accepted, in characters.
 pub const MAX_URL_CHARS: usize = 2048;
 /// Largest number of `headers`.
@@ -81,6 +83,8 @@ pub struct Endpoint {
     pub headers: Vec<(String, String)>,
     /// Time for the whole attempt, 1 to 120 seconds.
     pub timeout: Duration,
+    /// The installation's own retry schedule, when it has one.
+    pub retry_schedule: Option<Schedule>,
 }
 
 /// Why a stored configuration cannot be used.
@@ -114,6 +118,9 @@ impl std::error::Error for Unusable {}
 /// - `timeout_ms`: a whole number; out of range is legal and clamped when used.
 /// - `headers`: an object of texts, at most [`MAX_HEADERS`] with [`MAX_HEADER_BYTES`] bytes
 ///   together, with legal names that are not reserved, and values of visible ASCII, space and tab.
+/// - `retry_schedule`: an array of at most [`MAX_DELAYS`] whole numbers, the seconds from
+///   [`MIN_DELAY`] to [`MAX_DELAY`] after the first, second, … failure. The failure after the last
+///   one is final; with an empty array the first one is.
 ///
 /// # Errors
 /// The first rule that is broken.
@@ -134,6 +141,9 @@ pub fn validate(config_json: &str) -> Result<(), ConfigError> {
     if let Some(value) = config.headers {
         validate_headers(value)?;
     }
+    if let Some(value) = config.retry_schedule {
+        validate_retry_schedule(value)?;
+    }
     Ok(())
 }
 
@@ -143,6 +153,8 @@ pub fn validate(config_json: &str) -> Result<(), ConfigError> {
 ///   [`MAX_TIMEOUT`]; anything else means [`DEFAULT_TIMEOUT`].
 /// - `headers` that is not an object counts as empty. Numbers and booleans in it count as their
 ///   text, `null` as absent. Reserved names are dropped, because the sender's own win.
+/// - `retry_schedule` that is not an array of numbers or of their texts counts as absent. Delays are
+///   clamped to [`MIN_DELAY`] and [`MAX_DELAY`], and those after the first [`MAX_DELAYS`] dropped.
 /// - A fragment of `webhook_url`, which HTTP never sends, is dropped, and so is space around it.
 ///
 /// # Errors
@@ -156,6 +168,7 @@ pub fn read_stored(config_json: Option<&str>) -> Result<Endpoint, Unusable> {
         url: stored_url(config.webhook_url)?,
         headers: stored_headers(config.headers)?,
         timeout: stored_timeout(config.timeout_ms),
+        retry_schedule: config.retry_schedule.and_then(stored_retry_schedule),
     })
 }
 
@@ -165,6 +178,7 @@ struct Config<'a> {
     webhook_url: Option<&'a RawValue>,
     timeout_ms: Option<&'a RawValue>,
     headers: Option<&'a RawValue>,
+    retry_schedule: Option<&'a RawValue>,
 }
 
 impl<'a> Config<'a> {
@@ -198,6 +212,7 @@ impl<'de> Visitor<'de> for ConfigVisitor {
                 "webhook_url" => &mut config.webhook_url,
                 "timeout_ms" => &mut config.timeout_ms,
                 "headers" => &mut config.headers,
+                "retry_schedule" => &mut config.retry_schedule,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                     continue;
@@ -245,6 +260,11 @@ impl<'de> Visitor<'de> for EntriesVisitor {
 
 /// `None` when `json` is not a string.
 fn text(json: &RawValue) -> Option<String> {
+    serde_json::from_str(json.get()).ok()
+}
+
+/// `None` when `json` is not an array.
+fn array(json: &RawValue) -> Option<Vec<&RawValue>> {
     serde_json::from_str(json.get()).ok()
 }
 
@@ -322,7 +342,7 @@ fn stored_url(value: Option<&RawValue>) -> Result<Url, Unusable> {
     Ok(url)
 }
 
-/// The number as milliseconds, without fraction; `None` when `text` is not a decimal number.
+/// `None` when `text` is not a decimal number.
 fn number(text: &str) -> Option<f64> {
     // `f64::from_str` takes "inf" and "nan".
     let decimal = text
@@ -359,6 +379,47 @@ fn stored_timeout(value: Option<&RawValue>) -> Duration {
         }
         None => DEFAULT_TIMEOUT,
     }
+}
+
+fn validate_retry_schedule(value: &RawValue) -> Result<(), ConfigError> {
+    let (min, max) = (MIN_DELAY.as_secs_f64(), MAX_DELAY.as_secs_f64());
+    let error = |message: String| {
+        let hint = format!(
+            "Give an array of at most {MAX_DELAYS} numbers of seconds from {min} to {max}, like [60, 300, 3600]; an empty one means a single attempt."
+        );
+        ConfigError::new("retry_schedule", message, hint)
+    };
+    let delays = array(value).ok_or_else(|| error("retry_schedule is not an array".to_owned()))?;
+    if delays.len() > MAX_DELAYS {
+        return Err(error(format!(
+            "retry_schedule has more than {MAX_DELAYS} entries"
+        )));
+    }
+    for delay in delays {
+        let fits = |seconds: &f64| seconds.fract() == 0.0 && (min..=max).contains(seconds);
+        if number(delay.get()).filter(fits).is_none() {
+            return Err(error(format!(
+                "retry_schedule holds {}, which is not a whole number from {min} to {max}",
+                excerpt(delay.get(), 40)
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn stored_retry_schedule(value: &RawValue) -> Option<Schedule> {
+    let delays = array(value)?
+        .into_iter()
+        .take(MAX_DELAYS)
+        .map(|delay| {
+            let text = text(delay).unwrap_or_else(|| delay.get().to_owned());
+            let seconds = number(text.trim())?;
+            Some(Duration::from_secs_f64(
+                seconds.clamp(MIN_DELAY.as_secs_f64(), MAX_DELAY.as_secs_f64()),
+            ))
+        })
+        .collect::<Option<Vec<_>>>()?;
+    Some(Schedule::of_delays(delays))
 }
 
 /// Tells whether `name` belongs to the sender or to HTTP itself, so that a configuration may not
@@ -527,6 +588,10 @@ mod tests {
                 "headers",
                 r#"{"Authorization": "Bearer a\tb", "X-Empty": "", "x!#$%&'*+-.^_`|~9": "~"}"#,
             ),
+            with("retry_schedule", "null"),
+            with("retry_schedule", "[]"),
+            with("retry_schedule", "[1, 60.0, 6e1, 604800]"),
+            with("retry_schedule", &format!("[{}]", ["9"; 20].join(","))),
             with("color", r#""blue""#),
             with("factor", "1e400"),
             with("id", "12345678901234567890123.000000000000000001"),
@@ -546,7 +611,20 @@ mod tests {
     fn names_the_field_that_it_refuses() {
         let many: Vec<_> = (0..51).map(|n| format!(r#""X-{n}": "v""#)).collect();
         let long = format!(r#"{{"X-Long": "{}"}}"#, "v".repeat(8 * 1024));
+        let delays = format!("[{}]", ["9"; 21].join(","));
         let refused = [
+            ("retry_schedule", with("retry_schedule", "60")),
+            ("retry_schedule", with("retry_schedule", "\"60, 300\"")),
+            ("retry_schedule", with("retry_schedule", r#"{"1": 60}"#)),
+            ("retry_schedule", with("retry_schedule", "[60, null]")),
+            ("retry_schedule", with("retry_schedule", "[60, \"300\"]")),
+            ("retry_schedule", with("retry_schedule", "[60, [300]]")),
+            ("retry_schedule", with("retry_schedule", "[60, 0]")),
+            ("retry_schedule", with("retry_schedule", "[60, -60]")),
+            ("retry_schedule", with("retry_schedule", "[60, 1.5]")),
+            ("retry_schedule", with("retry_schedule", "[60, 604801]")),
+            ("retry_schedule", with("retry_schedule", "[60, 1e400]")),
+            ("retry_schedule", with("retry_schedule", &delays)),
             ("config", "[]".to_owned()),
             ("config", "null".to_owned()),
             ("config", "\"{}\"".to_owned()),
@@ -763,6 +841,42 @@ mod tests {
         for (json, ms) in cases {
             let endpoint = read_stored(Some(&with("timeout_ms", json))).unwrap();
             assert_eq!(endpoint.timeout, Duration::from_millis(ms), "{json}");
+        }
+    }
+
+    #[test]
+    fn an_installation_may_bring_its_own_retry_schedule() {
+        let week = 604_800.0;
+        let many = format!("[{}]", ["9"; 25].join(","));
+        let cases: [(&str, Option<&[f64]>); 14] = [
+            ("null", None),
+            ("[60, 300, 3600]", Some(&[60.0, 300.0, 3600.0])),
+            ("[]", Some(&[])),
+            // Only old rows hold these.
+            (r#"["60", " 300 "]"#, Some(&[60.0, 300.0])),
+            ("[0, -5, 0.25, 1.5]", Some(&[1.0, 1.0, 1.0, 1.5])),
+            ("[604801, 1e400]", Some(&[week, week])),
+            (&many, Some(&[9.0; 20])),
+            ("[60, null]", None),
+            (r#"[60, "soon"]"#, None),
+            ("[60, [300]]", None),
+            (r#"{"first": 60}"#, None),
+            (r#""60, 300""#, None),
+            ("60", None),
+            ("true", None),
+        ];
+        for (json, expected) in cases {
+            let endpoint = read_stored(Some(&with("retry_schedule", json))).unwrap();
+            let expected = expected.map(|delays| {
+                Schedule::of_delays(
+                    delays
+                        .iter()
+                        .copied()
+                        .map(Duration::from_secs_f64)
+                        .collect(),
+                )
+            });
+            assert_eq!(endpoint.retry_schedule, expected, "{json}");
         }
     }
 

@@ -18,7 +18,7 @@ use std::{
 };
 
 use self::client::Client;
-use crate::{egress::AllowedNetworks, request::Request};
+use crate::{egress::AllowedNetworks, request::Request, retry::Answer};
 
 /// A thread without work leaves after this time.
 const IDLE: Duration = Duration::from_secs(30);
@@ -74,8 +74,19 @@ pub struct Failure {
     /// network. At most 500 characters, without control characters, and never with an address
     /// that the host name resolved to.
     pub message: String,
-    /// How long the receiver asked to be left alone (`Retry-After`), at most a day.
+    /// How long the receiver asked to be left alone (`Retry-After`), at most
+    /// [`MAX_RETRY_AFTER`](crate::retry::MAX_RETRY_AFTER).
     pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// What the next step depends on.
+    pub fn answer(&self) -> Answer {
+        Answer {
+            status: self.status,
+            retry_after: self.retry_after,
+        }
+    }
 }
 
 /// Kinds of failure.

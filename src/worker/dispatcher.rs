@@ -10,7 +10,7 @@ use pgrx::{Uuid, pg_sys};
 use plugin_webhooks_core::egress::AllowedNetworks;
 use plugin_webhooks_core::endpoint::{self, Unusable};
 use plugin_webhooks_core::request::Request;
-use plugin_webhooks_core::retry::{Schedule, Step};
+use plugin_webhooks_core::retry::{Answer, Schedule, Step};
 use plugin_webhooks_core::sender::{Failure, FailureKind, Outcome, Sender, Settings};
 use plugin_webhooks_core::signature;
 
@@ -181,9 +181,12 @@ impl Dispatcher {
     }
 
     fn failed(&self, flight: &Flight, error: String) -> Settled {
-        let (status, delay) = match self.schedule.after_failure(flight.attempts) {
+        let step = self
+            .schedule
+            .after_failure(flight.attempts, Answer::default(), 0.5);
+        let (status, delay) = match step {
             Step::Retry { after } => (Status::Pending, after),
-            Step::Delivered | Step::Dead => (Status::Dead, Duration::ZERO),
+            Step::Dead => (Status::Dead, Duration::ZERO),
         };
         Settled {
             id: flight.delivery,

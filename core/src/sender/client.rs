@@ -23,6 +23,7 @@ use super::{
 use crate::{
     egress::{AllowedNetworks, Denied},
     request::Request,
+    retry::MAX_RETRY_AFTER,
 };
 
 /// Size of the buffers of a connection, in each direction.
@@ -42,8 +43,6 @@ const MAX_RESPONSE: usize = 1024;
 const BODY_TIME: Duration = Duration::from_secs(1);
 /// How long an idle connection is kept. Most receivers keep theirs longer.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Longest `Retry-After` that is reported.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Makes attempts; the threads that call it share its connections.
 pub(super) struct Client {
@@ -259,12 +258,14 @@ fn shorten(text: &str) -> String {
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    let after = match value.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => httpdate::parse_http_date(value)
+    let after = if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
+        // More digits than fit mean: very long.
+        Duration::from_secs(value.parse().unwrap_or(u64::MAX))
+    } else {
+        httpdate::parse_http_date(value)
             .ok()?
             .duration_since(SystemTime::now())
-            .unwrap_or_default(),
+            .unwrap_or_default()
     };
     Some(after.min(MAX_RETRY_AFTER))
 }

@@ -136,7 +136,11 @@ fn reports_retry_after() {
             Some(Duration::ZERO..=Duration::ZERO),
         ),
         ("99999999999", Some(day..=day)),
+        ("99999999999999999999999999", Some(day..=day)),
+        ("0", Some(Duration::ZERO..=Duration::ZERO)),
         ("-1", None),
+        ("+1", None),
+        ("1.5", None),
         ("soon", None),
     ];
     for (value, expected) in cases {
