@@ -29,9 +29,14 @@ extension_sql_file!(
     requires = ["schemas"]
 );
 extension_sql_file!(
+    "../sql/12_attempts.sql",
+    name = "attempts",
+    requires = ["tables"]
+);
+extension_sql_file!(
     "../sql/20_identity.sql",
     name = "identity",
-    requires = ["tables"]
+    requires = ["attempts"]
 );
 extension_sql_file!(
     "../sql/30_views.sql",

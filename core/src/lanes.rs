@@ -59,8 +59,40 @@ impl<K> Default for Lanes<K> {
     }
 }
 
-/// The room of an installation without a lane.
-pub fn first_room(bounds: Bounds) -> usize {
+/// How many more requests each installation may have.
+#[derive(Clone, Debug)]
+pub struct Rooms<K> {
+    known: HashMap<K, usize>,
+    first: usize,
+}
+
+impl<K: Copy + Eq + Hash> Rooms<K> {
+    /// The room of an installation that `known` does not list.
+    pub fn first(&self) -> usize {
+        self.first
+    }
+
+    /// Installations with another room, and that room.
+    pub fn known(&self) -> impl Iterator<Item = (K, usize)> {
+        self.known
+            .iter()
+            .map(|(installation, room)| (*installation, *room))
+    }
+
+    /// The room of one installation.
+    pub fn of(&self, installation: K) -> usize {
+        self.known.get(&installation).copied().unwrap_or(self.first)
+    }
+
+    /// Takes one place.
+    pub fn take(&mut self, installation: K) {
+        let first = self.first;
+        let room = self.known.entry(installation).or_insert(first);
+        *room = room.saturating_sub(1);
+    }
+}
+
+fn first_room(bounds: Bounds) -> usize {
     FIRST_WINDOW.min(bounds.window)
 }
 
@@ -108,19 +140,23 @@ impl<K: Copy + Eq + Hash> Lanes<K> {
         }
     }
 
-    /// Installations whose room differs from `first_room`, and the room each has now.
-    pub fn rooms(&self, now: Instant) -> (Vec<K>, Vec<i32>) {
-        self.lanes
-            .iter()
-            .map(|(installation, lane)| {
-                let room = if lane.is_resting(now) {
-                    0
-                } else {
-                    lane.window.saturating_sub(lane.in_flight)
-                };
-                (*installation, i32::try_from(room).unwrap_or(i32::MAX))
-            })
-            .unzip()
+    /// How many more requests each installation may have now.
+    pub fn rooms(&self, now: Instant, bounds: Bounds) -> Rooms<K> {
+        let room = |lane: &Lane| {
+            if lane.is_resting(now) {
+                0
+            } else {
+                lane.window.saturating_sub(lane.in_flight)
+            }
+        };
+        Rooms {
+            known: self
+                .lanes
+                .iter()
+                .map(|(k, lane)| (*k, room(lane)))
+                .collect(),
+            first: first_room(bounds),
+        }
     }
 
     /// How long until the next rest ends, if one is on.
@@ -182,11 +218,7 @@ mod tests {
         }
 
         fn room(&self, installation: u8) -> usize {
-            let (installations, rooms) = self.lanes.rooms(self.now);
-            let at = installations.iter().position(|i| *i == installation);
-            at.map_or(first_room(BOUNDS), |at| {
-                usize::try_from(rooms[at]).unwrap_or(0)
-            })
+            self.lanes.rooms(self.now, BOUNDS).of(installation)
         }
 
         /// Sends as much as there is room for, and ends all of it.
@@ -273,7 +305,7 @@ mod tests {
             lanes.started(1, bounds);
             lanes.finished(1, Health::Fails, now, bounds);
         }
-        assert_eq!(lanes.rooms(now), (vec![1], vec![1]));
+        assert_eq!(lanes.rooms(now, bounds).of(1), 1);
     }
 
     #[test]
@@ -286,6 +318,17 @@ mod tests {
         bench.pass(Duration::from_secs(700));
         bench.lanes.forget(bench.now, after);
         assert_eq!(bench.room(1), FIRST_WINDOW);
+    }
+
+    #[test]
+    fn places_that_are_taken_count() {
+        let mut rooms = Lanes::default().rooms(Instant::now(), BOUNDS);
+        for left in (0..FIRST_WINDOW).rev() {
+            rooms.take(1);
+            assert_eq!((rooms.of(1), rooms.of(2)), (left, FIRST_WINDOW));
+        }
+        rooms.take(1);
+        assert_eq!(rooms.of(1), 0);
     }
 
     proptest! {

@@ -42,7 +42,7 @@ pub struct Settings {
 
 /// What came of one attempt.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct Attempted {
     /// The 2xx status, or what went wrong.
     pub result: Result<u16, Failure>,
     /// The start of the response's body, at most 1 KiB, without control characters; `None` when it
@@ -55,7 +55,7 @@ pub struct Answer {
 pub struct Outcome {
     /// The 2xx status, or what went wrong.
     pub result: Result<u16, Failure>,
-    /// The start of the response's body, see [`Answer::response`].
+    /// See [`Attempted::response`].
     pub response: Option<String>,
     /// When a thread took the request.
     pub started: Instant,
@@ -182,7 +182,7 @@ impl Sender {
     fn with_attempt(
         threads: usize,
         notify: impl Fn() + Send + Sync + 'static,
-        attempt: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+        attempt: impl Fn(&Request) -> Attempted + Send + Sync + 'static,
     ) -> Result<Self, StartError> {
         if threads == 0 {
             return Err(StartError::NoThreads);
@@ -258,7 +258,7 @@ impl fmt::Debug for Sender {
     }
 }
 
-type Attempt = dyn Fn(&Request) -> Answer + Send + Sync;
+type Attempt = dyn Fn(&Request) -> Attempted + Send + Sync;
 
 struct Shared {
     jobs: Mutex<Jobs>,
@@ -280,7 +280,7 @@ struct Jobs {
     idle: usize,
 }
 
-impl Answer {
+impl Attempted {
     fn after(self, started: Instant) -> Outcome {
         Outcome {
             result: self.result,
@@ -292,8 +292,8 @@ impl Answer {
 }
 
 /// No attempt could be made.
-fn internal(message: String) -> Answer {
-    Answer {
+fn internal(message: String) -> Attempted {
+    Attempted {
         result: Err(Failure {
             kind: FailureKind::Internal,
             status: None,
@@ -393,8 +393,8 @@ mod tests {
         }
     }
 
-    fn answer(status: u16) -> Answer {
-        Answer {
+    fn answer(status: u16) -> Attempted {
+        Attempted {
             result: Ok(status),
             response: None,
         }

@@ -1,5 +1,6 @@
 //! The way of a delivery: enqueue, claim, send, settle.
 
+pub mod attempts;
 pub mod enqueue;
 pub mod processor;
 pub mod queue;

@@ -167,7 +167,10 @@ fn serve(extension: pg_sys::Oid) {
                 if worked || dispatcher.in_flight() > 0 {
                     last_work = Instant::now();
                 }
-                dispatcher.config().poll_interval
+                if let Err(error) = dispatcher.sweep() {
+                    warn(&error, 0);
+                }
+                dispatcher.pause()
             }
             Err(error) => {
                 warn(&error, failures);

@@ -4,6 +4,7 @@
 mod dispatcher;
 mod launcher;
 mod main_loop;
+mod retention;
 mod transaction;
 
 use std::cell::Cell;

@@ -16,7 +16,7 @@ use ureq::{
 };
 
 use super::{
-    Answer, Failure, FailureKind, Settings, lock,
+    Attempted, Failure, FailureKind, Settings, lock,
     resolver::PolicyResolver,
     wire::{self, WireConnector, WireError},
 };
@@ -37,7 +37,7 @@ const MAX_BODY: usize = 64 * 1024;
 const MAX_SHOWN: usize = 4 * MAX_MESSAGE;
 /// Longest [`Failure::message`], in characters.
 const MAX_MESSAGE: usize = 500;
-/// Longest [`Answer::response`], in bytes.
+/// Longest [`Attempted::response`], in bytes.
 const MAX_RESPONSE: usize = 1024;
 /// Time to read a response body: the status has decided already.
 const BODY_TIME: Duration = Duration::from_secs(1);
@@ -71,12 +71,12 @@ impl Client {
     }
 
     /// Makes one attempt within the endpoint's timeout.
-    pub(super) fn attempt(&self, request: &Request) -> Answer {
+    pub(super) fn attempt(&self, request: &Request) -> Attempted {
         let _guard = RenewAgentOnPanic(self);
         let agent = lock(&self.agent).clone();
         match send(&agent, request) {
             Ok(response) => judge(response),
-            Err(error) => Answer {
+            Err(error) => Attempted {
                 result: Err(self.failure(error, request)),
                 response: None,
             },
@@ -199,7 +199,7 @@ fn send_once(
     builder.send(request.body.as_bytes())
 }
 
-fn judge(mut response: Response<Body>) -> Answer {
+fn judge(mut response: Response<Body>) -> Attempted {
     let status = response.status();
     let shown = clean(&String::from_utf8_lossy(&read_start(response.body_mut())));
     let result = if status.is_success() {
@@ -218,7 +218,7 @@ fn judge(mut response: Response<Body>) -> Answer {
         })
     };
     let end = shown.floor_char_boundary(MAX_RESPONSE);
-    Answer {
+    Attempted {
         result,
         response: (end > 0).then(|| shown[..end].to_owned()),
     }
