@@ -15,6 +15,9 @@ use plugin_webhooks_e2e::{
 /// A server under load may be slow; a promise that is kept never waits that long.
 const SOON: Duration = Duration::from_secs(30);
 
+/// Requests in flight to a receiver that has not answered yet.
+const FIRST_WINDOW: usize = 4;
+
 fn builder() -> ServerBuilder {
     Server::builder(Tree::shared()).settings(&[
         ("plugin_webhooks.allowed_networks", "127.0.0.0/8"),
@@ -287,7 +290,7 @@ mod death {
         let tenant = frozen(&database, &receiver);
         let mut client = database.client();
         tenant.insert_items(&mut client, 50);
-        receiver.wait_for(16, SOON);
+        receiver.wait_for(FIRST_WINDOW, SOON);
         own.crash();
         receiver.answer("/frozen", Reply::ok());
         own.start_again();
@@ -300,8 +303,8 @@ mod death {
         let own = builder().preloaded().start();
         let (database, receiver) = (project_with_items(&own), Receiver::http());
         let mut client = database.client();
-        for _ in 0..4 {
-            frozen(&database, &receiver).insert_items(&mut client, 20);
+        for _ in 0..64 / FIRST_WINDOW {
+            frozen(&database, &receiver).insert_items(&mut client, 5);
         }
         receiver.wait_for(64, SOON);
         let took = own.stop(StopMode::Fast);
@@ -329,8 +332,9 @@ mod footprint {
         let (database, receiver) = (project_with_items(&own), Receiver::http());
         let mut client = database.client();
         let pid = wait_for_worker(&mut client);
-        frozen(&database, &receiver).insert_items(&mut client, 5);
-        receiver.wait_for(5, SOON);
+        let out = FIRST_WINDOW;
+        frozen(&database, &receiver).insert_items(&mut client, 4);
+        receiver.wait_for(out, SOON);
         wait_until(SOON, "the end of the claim", || {
             value::<bool>(
                 &mut client,
@@ -348,7 +352,7 @@ mod footprint {
             );
             assert_eq!(holds, "idle advisory");
         }
-        assert_eq!(receiver.count(), 5);
+        assert_eq!(receiver.count(), out);
     }
 
     #[test]
@@ -571,7 +575,7 @@ mod sharing {
         let other = Tenant::with_items_to(&database, &receiver.url("/other"));
         let mut client = database.client();
         frozen.insert_items(&mut client, 200);
-        receiver.wait_for(16, SOON);
+        receiver.wait_for(FIRST_WINDOW, SOON);
         for _ in 0..3 {
             other.insert_items(&mut client, 100);
             other.wait_delivered(&mut client, SOON);
@@ -580,7 +584,7 @@ mod sharing {
         let stuck = requests
             .iter()
             .filter(|request| request.path() == "/frozen");
-        assert_eq!(stuck.count(), 16);
+        assert_eq!(stuck.count(), FIRST_WINDOW);
     }
 
     #[test]
