@@ -151,6 +151,9 @@ impl Dispatcher {
         self.retired.extend(self.sender.take());
         self.sender = start_sender(&config);
         self.schedule = schedule(&config);
+        if config.retention != self.config.retention {
+            self.sweeper = Sweeper::new();
+        }
         self.config = config;
         self.warned.clear();
     }

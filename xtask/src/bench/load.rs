@@ -89,10 +89,11 @@ impl Load {
                     jsonb_build_object('v', 1, 'audit', jsonb_build_object('id', c.id)), '{status}',
                     c.created_at, c.created_at, c.created_at
              from changes as c join int.plugin_installations as i on i.tenant_id = c.tenant_id;
-             commit;
-             vacuum (analyze) int.plugin_delivery_queue;",
+             commit;",
             tenant = tenant_sql(&tenant.to_string())
         ))?;
+        self.client
+            .batch_execute("vacuum (analyze) int.plugin_delivery_queue")?;
         Ok(())
     }
 
