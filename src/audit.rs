@@ -327,7 +327,8 @@ fn record(trigger: &pgrx::PgTrigger<'_>) -> error::Result<()> {
 fn log_entity_change<'a>(
     trigger: &'a pgrx::PgTrigger<'a>,
 ) -> error::Result<Option<PgHeapTuple<'a, AllocatedByPostgres>>> {
-    record(trigger)?;
+    // pgrx would panic over an Err and lose its SQLSTATE.
+    record(trigger).unwrap_or_report();
     Ok(None)
 }
 
