@@ -217,7 +217,8 @@ fn origin() -> Origin {
             .unwrap_or(Value::Null);
         let header = |name: &str| headers.get(name).and_then(Value::as_str);
         let origin = Origin {
-            user: host::user_id(),
+            // Not every writer may use the host's schemas.
+            user: pg::as_owner_of(c"audit", c"entity_changes", host::user_id),
             ip_address: header("x-forwarded-for")
                 .and_then(|list| {
                     list.split(',')
