@@ -338,8 +338,9 @@ fn check_trackable(table: pg_sys::Oid) -> error::Result<String> {
     let found = pg::one_row(
         "SELECT c.oid::pg_catalog.regclass::pg_catalog.text, c.relkind::pg_catalog.text,
                 n.nspname IN ('pg_catalog', 'information_schema', 'pg_toast')
-                    OR c.oid IN ('audit.entity_changes'::pg_catalog.regclass, 'int.plugin_delivery_queue'::pg_catalog.regclass)
                     OR n.nspname = 'plugin_webhooks'
+                    OR n.nspname = 'audit' AND c.relname = 'entity_changes'
+                    OR n.nspname = 'int' AND c.relname = 'plugin_delivery_queue'
          FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
          WHERE c.oid = $1",
         &[table.into()],
@@ -372,7 +373,17 @@ fn check_trackable(table: pg_sys::Oid) -> error::Result<String> {
     Ok(name)
 }
 
-/// Names of the triggers on a table that call the audit function.
+/// Whether a trigger on a table calls the audit function, be it the one of its partitioned parent.
+fn is_tracked(table: pg_sys::Oid) -> bool {
+    pg::one::<bool>(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger AS t
+                        WHERE t.tgrelid = $1 AND NOT t.tgisinternal
+                          AND t.tgfoid = 'audit.log_entity_change()'::pg_catalog.regprocedure)",
+        &[table.into()],
+    ) == Some(true)
+}
+
+/// Names of the triggers on a table itself that call the audit function.
 fn attached(table: pg_sys::Oid) -> Vec<String> {
     pg::one::<Vec<String>>(
         "SELECT pg_catalog.array_agg(t.tgname::pg_catalog.text)
@@ -388,7 +399,7 @@ fn attached(table: pg_sys::Oid) -> Vec<String> {
 fn track(p_table: Option<pg_sys::Oid>) -> error::Result<()> {
     let table = required("p_table", p_table)?;
     let name = check_trackable(table)?;
-    if attached(table).is_empty() {
+    if !is_tracked(table) {
         Spi::run(&format!(
             "CREATE TRIGGER {TRIGGER} AFTER INSERT OR UPDATE OR DELETE ON {name}
              FOR EACH ROW EXECUTE FUNCTION {FUNCTION}"
