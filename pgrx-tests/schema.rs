@@ -19,7 +19,7 @@ mod tests {
 
     fn constraints(table: &str) -> Vec<String> {
         operator().rows(&format!(
-            "select contype, pg_get_constraintdef(oid) from pg_constraint
+            "select contype, replace(pg_get_constraintdef(oid), '\"int\"', 'int') from pg_constraint
              where conrelid = '{table}'::regclass and contype in ('p', 'u', 'f') order by 1, 2"
         ))
     }
@@ -189,17 +189,18 @@ mod tests {
     fn the_functions_a_host_may_call_keep_their_signatures() {
         assert_eq!(
             operator().rows(
-                "select p.oid::regprocedure, pg_get_function_arguments(p.oid), pg_get_function_result(p.oid)
+                "select replace(p.oid::regprocedure::text, '\"int\"', 'int') collate \"C\", pg_get_function_arguments(p.oid),
+                        pg_get_function_result(p.oid)
                  from pg_proc p where p.pronamespace in ('int'::regnamespace, 'audit'::regnamespace)
-                 order by p.oid::regprocedure::text"
+                 order by 1"
             ),
             [
-                "(audit.log_entity_change(),\"\",trigger)",
-                "(audit.track(regclass),\"p_table regclass\",void)",
-                "(audit.untrack(regclass),\"p_table regclass\",void)",
-                "(int.enqueue_plugin_events_from_audit(),\"\",trigger)",
+                "(\"audit.log_entity_change()\",\"\",trigger)",
+                "(\"audit.track(regclass)\",\"p_table regclass\",void)",
+                "(\"audit.untrack(regclass)\",\"p_table regclass\",void)",
+                "(\"int.enqueue_plugin_events_from_audit()\",\"\",trigger)",
                 "(\"int.plugin_webhook_apply_action(uuid,text,jsonb)\",\"p_tenant_id uuid, p_action text, p_data jsonb\",jsonb)",
-                "(int.resolve_installation_signing_secret(uuid),\"p_installation_id uuid\",text)",
+                "(\"int.resolve_installation_signing_secret(uuid)\",\"p_installation_id uuid\",text)",
             ]
         );
     }
@@ -361,8 +362,8 @@ mod tests {
     fn the_data_travels_with_a_dump() {
         assert_eq!(
             operator().rows(
-                "select c.oid::regclass from pg_extension e, unnest(e.extconfig) as t (oid)
-                 join pg_class c on c.oid = t.oid where e.extname = 'plugin_webhooks' order by c.oid::regclass::text"
+                "select replace(c.oid::regclass::text, '\"int\"', 'int') collate \"C\" from pg_extension e, unnest(e.extconfig) as t (oid)
+                 join pg_class c on c.oid = t.oid where e.extname = 'plugin_webhooks' order by 1"
             ),
             [
                 "(audit.entity_changes)",

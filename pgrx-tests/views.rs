@@ -308,4 +308,20 @@ mod tests {
             assert_eq!(stranger.count(&query), 0, "{table}");
         }
     }
+    #[pg_extern]
+    fn nobody_writes_through_the_views() {
+        let tenant = filled("crm");
+        for view in TENANT_VIEWS.into_iter().chain(["v_plugins"]) {
+            for caller in [tenant.admin.clone(), Caller::role("anon")] {
+                let failure = caller
+                    .try_run(&format!("delete from public.{view}"))
+                    .unwrap_err();
+                // A join cannot be written to by anybody.
+                assert!(
+                    ["42501", "55000"].contains(&failure.sqlstate.as_str()),
+                    "{view}: {failure:?}"
+                );
+            }
+        }
+    }
 }

@@ -217,7 +217,8 @@ fn origin() -> Origin {
             .unwrap_or(Value::Null);
         let header = |name: &str| headers.get(name).and_then(Value::as_str);
         let origin = Origin {
-            user: host::user_id(),
+            // Not every writer may use the host's schemas.
+            user: pg::as_owner_of(c"audit", c"entity_changes", host::user_id),
             ip_address: header("x-forwarded-for")
                 .and_then(|list| {
                     list.split(',')
@@ -327,7 +328,8 @@ fn record(trigger: &pgrx::PgTrigger<'_>) -> error::Result<()> {
 fn log_entity_change<'a>(
     trigger: &'a pgrx::PgTrigger<'a>,
 ) -> error::Result<Option<PgHeapTuple<'a, AllocatedByPostgres>>> {
-    record(trigger)?;
+    // pgrx would panic over an Err and lose its SQLSTATE.
+    record(trigger).unwrap_or_report();
     Ok(None)
 }
 
@@ -336,8 +338,9 @@ fn check_trackable(table: pg_sys::Oid) -> error::Result<String> {
     let found = pg::one_row(
         "SELECT c.oid::pg_catalog.regclass::pg_catalog.text, c.relkind::pg_catalog.text,
                 n.nspname IN ('pg_catalog', 'information_schema', 'pg_toast')
-                    OR c.oid IN ('audit.entity_changes'::pg_catalog.regclass, 'int.plugin_delivery_queue'::pg_catalog.regclass)
                     OR n.nspname = 'plugin_webhooks'
+                    OR n.nspname = 'audit' AND c.relname = 'entity_changes'
+                    OR n.nspname = 'int' AND c.relname = 'plugin_delivery_queue'
          FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
          WHERE c.oid = $1",
         &[table.into()],
@@ -370,7 +373,17 @@ fn check_trackable(table: pg_sys::Oid) -> error::Result<String> {
     Ok(name)
 }
 
-/// Names of the triggers on a table that call the audit function.
+/// Whether a trigger on a table calls the audit function, be it the one of its partitioned parent.
+fn is_tracked(table: pg_sys::Oid) -> bool {
+    pg::one::<bool>(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger AS t
+                        WHERE t.tgrelid = $1 AND NOT t.tgisinternal
+                          AND t.tgfoid = 'audit.log_entity_change()'::pg_catalog.regprocedure)",
+        &[table.into()],
+    ) == Some(true)
+}
+
+/// Names of the triggers on a table itself that call the audit function.
 fn attached(table: pg_sys::Oid) -> Vec<String> {
     pg::one::<Vec<String>>(
         "SELECT pg_catalog.array_agg(t.tgname::pg_catalog.text)
@@ -386,7 +399,7 @@ fn attached(table: pg_sys::Oid) -> Vec<String> {
 fn track(p_table: Option<pg_sys::Oid>) -> error::Result<()> {
     let table = required("p_table", p_table)?;
     let name = check_trackable(table)?;
-    if attached(table).is_empty() {
+    if !is_tracked(table) {
         Spi::run(&format!(
             "CREATE TRIGGER {TRIGGER} AFTER INSERT OR UPDATE OR DELETE ON {name}
              FOR EACH ROW EXECUTE FUNCTION {FUNCTION}"

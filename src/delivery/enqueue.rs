@@ -14,6 +14,12 @@ const ENQUEUE: &str = include_str!("enqueue.sql");
 fn enqueue_plugin_events_from_audit<'a>(
     trigger: &'a pgrx::PgTrigger<'a>,
 ) -> error::Result<Option<PgHeapTuple<'a, AllocatedByPostgres>>> {
+    // pgrx would panic over an Err and lose its SQLSTATE.
+    enqueue(trigger).unwrap_or_report();
+    Ok(None)
+}
+
+fn enqueue(trigger: &pgrx::PgTrigger<'_>) -> error::Result<()> {
     let event = trigger.event();
     let has_inserted = trigger
         .new_transition_table_name()
@@ -39,5 +45,5 @@ fn enqueue_plugin_events_from_audit<'a>(
     if enqueued > 0 && settings::dispatch() == Dispatch::OnCommit {
         worker::wake_at_commit();
     }
-    Ok(None)
+    Ok(())
 }
