@@ -192,6 +192,8 @@ impl World {
             .settings(&[
                 ("plugin_webhooks.allowed_networks", "127.0.0.0/8"),
                 ("plugin_webhooks.poll_interval", "100ms"),
+                // A receiver that fails most of the time would hardly be tried.
+                ("plugin_webhooks.max_probe_interval", "100ms"),
                 ("min_wal_size", "32MB"),
                 ("max_wal_size", "64MB"),
             ])
