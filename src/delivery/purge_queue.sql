@@ -10,9 +10,12 @@ WITH seen AS MATERIALIZED (
     LIMIT $2
 ), deleted AS (
     DELETE FROM int.plugin_delivery_queue AS q
-    WHERE q.id = ANY (ARRAY(SELECT seen.id FROM seen))
-      AND (q.status = 'delivered' AND q.updated_at < pg_catalog.now() - $3
-           OR q.status = 'dead' AND q.updated_at < pg_catalog.now() - $4)
+    WHERE q.id = ANY (ARRAY(
+        SELECT o.id FROM int.plugin_delivery_queue AS o
+        WHERE o.id = ANY (ARRAY(SELECT seen.id FROM seen))
+          AND (o.status = 'delivered' AND o.updated_at < pg_catalog.now() - $3
+               OR o.status = 'dead' AND o.updated_at < pg_catalog.now() - $4)
+        FOR UPDATE SKIP LOCKED))
 )
 SELECT pg_catalog.max(s.change), pg_catalog.count(*),
        coalesce(pg_catalog.max(s.created_at) >= pg_catalog.now() - least($3, $4), true)

@@ -1,6 +1,7 @@
 //! Claim, settle, recover: apart from the enqueue, the only SQL on the queue.
 //! Every statement runs as the owner of the queue.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use pgrx::datum::DatumWithOid;
@@ -12,6 +13,7 @@ use crate::pg;
 const CLAIM_DUE: &str = include_str!("claim_due.sql");
 const CLAIM_HANDED: &str = include_str!("claim_handed.sql");
 const SETTLE: &str = include_str!("settle.sql");
+const LOCKED: &str = include_str!("locked.sql");
 const RECOVER: &str = include_str!("recover.sql");
 const PURGE: &str = include_str!("purge_queue.sql");
 
@@ -195,6 +197,30 @@ pub fn settle(outcomes: &[Settled]) -> usize {
             .into(),
     ];
     as_queue_owner(|| pg::run_kept(SETTLE, &types, &args, |table| Ok(table.len())))
+}
+
+/// The deliveries of these outcomes whose row another transaction has locked. Locks the others until
+/// the end of the transaction, so that writing them waits for nobody.
+pub fn locked(outcomes: &[Settled]) -> HashSet<Uuid> {
+    use pg_sys::BuiltinOid as T;
+    let args = [
+        outcomes.iter().map(|o| o.id).collect::<Vec<_>>().into(),
+        outcomes.iter().map(|o| o.claim).collect::<Vec<_>>().into(),
+    ];
+    as_queue_owner(|| {
+        pg::run_kept(
+            LOCKED,
+            &[T::UUIDARRAYOID, T::INT8ARRAYOID],
+            &args,
+            |table| {
+                let mut locked = HashSet::new();
+                for row in table {
+                    locked.extend(row.get::<Uuid>(1)?);
+                }
+                Ok(locked)
+            },
+        )
+    })
 }
 
 /// Returns lost rows to the queue; `all`: also those of claims that are not over, for a worker that

@@ -107,6 +107,8 @@ pub struct Dispatcher {
     /// Outcomes that are not written yet, and what the log says of them.
     outbox: Vec<Settled>,
     log: Vec<Attempt>,
+    /// Somebody holds locks on rows of the outbox: write the others.
+    around_locks: bool,
     schedule: Schedule,
     sweeper: Sweeper,
     warned: HashSet<Uuid>,
@@ -128,6 +130,7 @@ impl Dispatcher {
             lanes: Lanes::default(),
             outbox: Vec::new(),
             log: Vec::new(),
+            around_locks: false,
             sweeper: Sweeper::new(),
             warned: HashSet::new(),
             recovered_at: Instant::now(),
@@ -205,7 +208,7 @@ impl Dispatcher {
         };
         let recover = self.recovered_at.elapsed() >= RECOVER_EVERY;
         let room = self.room();
-        let settled = self.outbox.len();
+        let mut settled = self.outbox.len();
         let claimed = transaction::run(activity, || {
             if main_loop::extension() != Some(self.extension) {
                 return Err(Tick::Gone);
@@ -213,8 +216,14 @@ impl Dispatcher {
             if !lock_queue() {
                 return Err(Tick::Blocked);
             }
+            if self.around_locks {
+                let locked = queue::locked(&self.outbox);
+                self.outbox
+                    .sort_by_key(|outcome| locked.contains(&outcome.id));
+                settled -= locked.len();
+            }
             if settled > 0 {
-                queue::settle(&self.outbox);
+                queue::settle(&self.outbox[..settled]);
             }
             if !self.log.is_empty() && attempts::exist() {
                 attempts::log(&self.log);
@@ -223,12 +232,18 @@ impl Dispatcher {
                 queue::recover(false);
             }
             Ok(room.map_or_else(Vec::new, |room| self.claim(room)))
-        })?;
+        });
         let departures = match claimed {
-            Ok(departures) => departures,
-            Err(tick) => return Ok(tick),
+            Ok(Ok(departures)) => departures,
+            Ok(Err(tick)) => return Ok(tick),
+            Err(error) => {
+                // A row that somebody has locked would fail every batch it is in.
+                self.around_locks = !self.outbox.is_empty();
+                return Err(error);
+            }
         };
-        self.outbox.clear();
+        self.outbox.drain(..settled);
+        self.around_locks = !self.outbox.is_empty();
         self.log.clear();
         if recover {
             self.recovered_at = Instant::now();
@@ -393,7 +408,7 @@ impl Dispatcher {
         &mut self,
         delivery: Claimed,
         claim: i64,
-        known: &mut HashMap<String, Result<Option<Plaintext>, String>>,
+        known: &mut HashMap<String, Result<Option<Plaintext>, Unreadable>>,
     ) -> Result<Departure, Unsendable> {
         let mut flight = Flight {
             delivery: delivery.id,
@@ -444,7 +459,7 @@ impl Dispatcher {
     fn sign(
         &mut self,
         delivery: &Claimed,
-        known: &mut HashMap<String, Result<Option<Plaintext>, String>>,
+        known: &mut HashMap<String, Result<Option<Plaintext>, Unreadable>>,
     ) -> Result<Option<String>, String> {
         if let Some(name) = delivery.secret_ref.as_deref() {
             let secret = known
@@ -452,17 +467,20 @@ impl Dispatcher {
                 .or_insert_with(|| resolve(name));
             match secret {
                 Ok(Some(secret)) => {
+                    // The next trouble is worth a new warning.
+                    self.warned.remove(&delivery.installation);
                     return Ok(Some(signature::sign(
                         secret.as_bytes(),
                         delivery.body.as_bytes(),
                     )));
                 }
                 Ok(None) => {}
-                Err(detail) => {
+                Err(Unreadable { reason, remedy }) => {
                     if self.warned.insert(delivery.installation) {
                         warn_installation(
                             delivery.installation,
-                            &format!("its signing secret cannot be read: {detail}"),
+                            &format!("its signing secret cannot be read: {reason}"),
+                            remedy,
                         );
                     }
                     return Err("the signing secret cannot be read".into());
@@ -480,6 +498,7 @@ impl Dispatcher {
             warn_installation(
                 delivery.installation,
                 "secret_ref resolves to no secret, its deliveries go out unsigned",
+                NO_SECRET_REMEDY,
             );
         }
         Ok(None)
@@ -529,20 +548,36 @@ fn chance() -> f64 {
     (u64::from_ne_bytes(random()) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-/// A broken secret must not stop the others: it costs a subtransaction.
-fn resolve(name: &str) -> Result<Option<Plaintext>, String> {
-    match pg::guarded(|| secrets::by_name(name)) {
-        Ok(Ok(secret)) => Ok(secret),
-        Ok(Err(report)) => Err(report.message().to_string()),
-        Err(message) => Err(message),
-    }
+/// Why a secret cannot be read, and what to do about it.
+struct Unreadable {
+    reason: String,
+    remedy: String,
 }
 
-fn warn_installation(installation: Uuid, reason: &str) {
+const NO_SECRET_REMEDY: &str =
+    "Set secret_ref of the installation to the name of an existing secret.";
+
+/// A broken secret must not stop the others: it costs a subtransaction.
+fn resolve(name: &str) -> Result<Option<Plaintext>, Unreadable> {
+    let (reason, remedy) = match pg::guarded(|| secrets::by_name(name)) {
+        Ok(Ok(secret)) => return Ok(secret),
+        Ok(Err(report)) => (
+            report.message().to_string(),
+            report.hint().map(str::to_owned),
+        ),
+        Err(reason) => (reason, None),
+    };
+    Err(Unreadable {
+        reason,
+        remedy: remedy.unwrap_or_else(|| NO_SECRET_REMEDY.into()),
+    })
+}
+
+fn warn_installation(installation: Uuid, reason: &str, remedy: &str) {
     error::warn(
         PgSqlErrorCode::ERRCODE_WARNING,
         format!("plugin_webhooks: installation {installation}: {reason}"),
-        "Set secret_ref of the installation to the name of an existing secret.",
+        remedy,
     );
 }
 

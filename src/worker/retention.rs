@@ -38,6 +38,8 @@ impl Walker {
             self.not_before = now + LONGEST_PAUSE;
             return;
         };
+        // A step that fails rests as well.
+        self.not_before = now + SHORTEST_PAUSE;
         let walk = purge(self.start);
         let took = now.elapsed();
         let at_the_end = walk.done || walk.seen < i64::from(ROWS);

@@ -13,6 +13,7 @@ mod signature;
 mod tenant;
 mod tls;
 mod tree;
+mod volume;
 mod wait;
 
 pub use caller::{
@@ -26,6 +27,7 @@ pub use signature::{sign, verify_signature};
 pub use tenant::{Delivery, Tenant, as_service, create_tracked_table, execute, project, value};
 pub use tls::Ca;
 pub use tree::{EXTENSION, PACKAGE_VARIABLE, Tree};
+pub use volume::Volume;
 pub use wait::wait_until;
 
 /// The blocking PostgreSQL client that the harness hands out.

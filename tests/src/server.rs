@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::caller::{quote_ident, quote_literal};
 use crate::database::Database;
 use crate::tree::{EXTENSION, SETTINGS_FILE, Tree, run};
+use crate::volume::Volume;
 use crate::wait::wait_until;
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
@@ -418,6 +419,38 @@ impl Server {
     pub fn kill_9(&self, pid: i32) {
         let pid = Pid::from_raw(pid).expect("a process id");
         kill_process(pid, Signal::KILL).expect("kill the process");
+    }
+
+    /// Freezes one process of the server with all its threads.
+    pub fn pause(&self, pid: i32) {
+        let pid = Pid::from_raw(pid).expect("a process id");
+        kill_process(pid, Signal::STOP).expect("pause the process");
+    }
+
+    /// Lets a frozen process go on.
+    pub fn resume(&self, pid: i32) {
+        let pid = Pid::from_raw(pid).expect("a process id");
+        kill_process(pid, Signal::CONT).expect("resume the process");
+    }
+
+    /// Restarts the server with its WAL on a volume of its own; `None`, and nothing happens, when
+    /// whoever runs the tests may not mount.
+    pub fn move_wal_to_volume(&self, megabytes: u32) -> Option<Volume> {
+        self.stop(StopMode::Fast);
+        let wal = self.data_dir().join("pg_wal");
+        let old = self.0.dir.join("old_wal");
+        fs::rename(&wal, &old).expect("move the WAL away");
+        fs::create_dir(&wal).expect("an empty directory");
+        let volume = Volume::mount(&wal, megabytes);
+        if volume.is_some() {
+            self.0.tree.give_to_servers(&wal);
+            run(Command::new("cp").arg("-aT").arg(&old).arg(&wal));
+        } else {
+            fs::remove_dir(&wal).expect("remove the empty directory");
+            fs::rename(&old, &wal).expect("move the WAL back");
+        }
+        self.start_again();
+        volume
     }
 
     /// Kills one process of the server and waits until the server has recovered from that.

@@ -162,6 +162,11 @@ impl Tree {
         command
     }
 
+    /// Gives a file or directory to the user who owns the servers' files.
+    pub(crate) fn give_to_servers(&self, path: &Path) {
+        self.0.account.own(path);
+    }
+
     /// A fresh directory for one server.
     pub(crate) fn new_server_dir(&self) -> PathBuf {
         let number = self.0.servers.fetch_add(1, Ordering::Relaxed);
@@ -256,8 +261,8 @@ impl Layout {
 }
 
 /// A process that outlives ours by a moment: when the pipe to it closes, because we dismissed it,
-/// exited, panicked or were killed, it ends every process whose program lies in the tree and then
-/// deletes the tree.
+/// exited, panicked or were killed, it ends every process whose program lies in the tree, unmounts what
+/// is mounted there and then deletes the tree.
 struct Janitor {
     process: Child,
 }
@@ -279,6 +284,9 @@ for signal in QUIT KILL; do
         sleep 0.1
     done
 done
+while read -r device dir rest; do
+    case $dir in "$1"/*) umount -l "$dir" ;; esac
+done </proc/mounts
 rm -rf -- "$1"
 "#;
 
