@@ -2,9 +2,10 @@
 //! Never chooses an address: it dials those that the resolver let pass.
 
 use std::{
+    cell::Cell,
     fmt,
     io::{self, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -30,6 +31,16 @@ const MAX_ANSWER: usize = 256 * 1024;
 /// Socket timeouts are rounded up to a multiple of this, so that they rarely change between two
 /// operations. The deadline itself is checked by the clock.
 const TIMEOUT_STEP: Duration = Duration::from_millis(50);
+
+thread_local! {
+    /// ureq does not tell which connection an answer came over.
+    static LAST_PEER: Cell<Option<IpAddr>> = const { Cell::new(None) };
+}
+
+/// The address that this thread sent its last request to.
+pub(super) fn last_peer() -> Option<IpAddr> {
+    LAST_PEER.get()
+}
 
 /// Why the wire gave up, beyond what [`ureq::Error`] knows.
 #[derive(Debug)]
@@ -128,6 +139,7 @@ fn dial(addresses: &[SocketAddr], deadline: Instant) -> io::Result<Socket> {
                 tcp.set_nodelay(true)?;
                 return Ok(Socket {
                     tcp,
+                    peer: address.ip(),
                     deadline,
                     read_timeout: Duration::ZERO,
                     write_timeout: Duration::ZERO,
@@ -208,7 +220,9 @@ impl Transport for Wire {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        self.stream.socket().deadline = deadline(timeout);
+        let socket = self.stream.socket();
+        socket.deadline = deadline(timeout);
+        LAST_PEER.set(Some(socket.peer));
         let output = &self.buffers.output()[..amount];
         self.stream
             .send(output)
@@ -293,6 +307,7 @@ fn time_left(deadline: Instant) -> io::Result<Duration> {
 /// A TCP socket whose reads and writes end at `deadline`, however slowly the bytes trickle.
 struct Socket {
     tcp: TcpStream,
+    peer: IpAddr,
     deadline: Instant,
     /// What the socket is set to; zero before it was set.
     read_timeout: Duration,
