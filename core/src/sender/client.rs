@@ -111,10 +111,7 @@ impl Client {
             ),
             Error::Io(error) => io_failure(&error),
             Error::Tls(reason) => (FailureKind::Tls, format!("TLS: {reason}")),
-            Error::Protocol(_) => (
-                FailureKind::Protocol,
-                "the answer is not valid HTTP".to_owned(),
-            ),
+            Error::Protocol(error) => (FailureKind::Protocol, protocol_message(&error.to_string())),
             Error::LargeResponseHeader(..) => (
                 FailureKind::Protocol,
                 format!("the head of the answer is longer than {MAX_HEAD} bytes"),
@@ -302,6 +299,15 @@ fn io_failure(error: &io::Error) -> (FailureKind, String) {
         kind => return (FailureKind::Connect, format!("connection failed: {kind}")),
     };
     (FailureKind::Connect, message.to_owned())
+}
+
+/// The type of these errors is not exported, and most of their words mean nothing to a tenant.
+fn protocol_message(error: &str) -> String {
+    if error.contains("too many headers") {
+        "the answer has too many headers".to_owned()
+    } else {
+        "the answer is not valid HTTP".to_owned()
+    }
 }
 
 /// Own words, because those of rustls list the names and addresses in the certificate.

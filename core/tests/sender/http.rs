@@ -296,6 +296,14 @@ fn hostile_heads_end_in_time_with_a_clear_kind() {
 }
 
 #[test]
+fn too_many_headers_are_called_that() {
+    let head = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(1000));
+    let receiver = Receiver::answering(head);
+    let message = Bench::new(1).failure(request(&receiver.url())).message;
+    assert_eq!(message, "the answer has too many headers");
+}
+
+#[test]
 fn connections_that_break_before_the_answer_is_complete() {
     let bench = Bench::new(1);
     for start in ["", "HTT", "HTTP/1.1 20", "HTTP/1.1 200 OK\r\nContent-Le"] {
