@@ -246,7 +246,7 @@ mod names {
         let (receiver, trap) = Trap::beside_receiver(&PRIVATE);
         let late = Duration::from_secs(2);
         let unresolved = "the host name could not be resolved";
-        let timeout = "timeout: no answer within 1000 ms";
+        let timeout = "the host name could not be resolved within 1000 ms";
         let cases = [
             ("missing", Records::NotFound, unresolved),
             ("empty", Records::of(&[]), unresolved),

@@ -90,8 +90,8 @@ impl Client {
     }
 
     fn failure(&self, error: Error, request: &Request) -> Failure {
-        let connect_ms = self.parts.connect_timeout.as_millis();
         let total_ms = request.endpoint.timeout.as_millis();
+        let connect_ms = self.parts.connect_timeout.as_millis().min(total_ms);
         let (kind, message) = match error {
             Error::Timeout(Timeout::Resolve) => (
                 FailureKind::Dns,

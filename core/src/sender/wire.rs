@@ -16,7 +16,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use ureq::{
-    Error,
+    Error, Timeout,
     unversioned::transport::{
         Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
     },
@@ -102,16 +102,16 @@ impl Connector for WireConnector {
         _: Option<()>,
     ) -> Result<Option<Self::Out>, Error> {
         let deadline = deadline(details.timeout);
-        let mut socket = dial(&details.addrs, deadline).map_err(|e| lost(e, details.timeout))?;
+        // Also when it is the whole attempt whose time is over: this is what it waited for.
+        let lost = |error| lost(error, Timeout::Connect);
+        let mut socket = dial(&details.addrs, deadline).map_err(lost)?;
         let stream = if details.needs_tls() {
             let name = ServerName::try_from(bare_host(details.uri).to_owned())
                 .map_err(|_| Error::Tls("the host name cannot be used with TLS"))?;
             let mut session = ClientConnection::new(Arc::clone(&self.tls), name)
                 .map_err(|error| Error::Io(io::Error::other(error)))?;
             while session.is_handshaking() {
-                session
-                    .complete_io(&mut socket)
-                    .map_err(|e| lost(e, details.timeout))?;
+                session.complete_io(&mut socket).map_err(lost)?;
             }
             Stream::Tls(Box::new(StreamOwned::new(session, socket)))
         } else {
@@ -209,7 +209,7 @@ impl Wire {
         if self.reused && self.received == 0 && is_closed(&error) {
             Error::Other(Box::new(WireError::Stale))
         } else {
-            lost(error, timeout)
+            lost(error, timeout.reason)
         }
     }
 }
@@ -283,9 +283,9 @@ fn is_closed(error: &io::Error) -> bool {
     )
 }
 
-fn lost(error: io::Error, timeout: NextTimeout) -> Error {
+fn lost(error: io::Error, waiting: Timeout) -> Error {
     if error.kind() == io::ErrorKind::TimedOut {
-        Error::Timeout(timeout.reason)
+        Error::Timeout(waiting)
     } else {
         Error::Io(error)
     }
