@@ -387,7 +387,7 @@ mod answers {
                 &*"x".repeat(490),
             ),
             ("byte-a-second", drip(&gibibyte, "x", SECOND), "x…"),
-            ("endless-chunks", drip(&chunked, "1\r\nx\r\n", NONE), "x…"),
+            ("endless-chunks", drip(&chunked, "1\r\nx\r\n".repeat(100), NONE), "x…"),
             (
                 "binary",
                 Reply::RawBytes(binary),
@@ -408,7 +408,7 @@ mod answers {
             for (path, reply) in [
                 (
                     "headers",
-                    drip("HTTP/1.1 200 OK\r\n", "X-Filler: x\r\n", NONE),
+                    drip("HTTP/1.1 200 OK\r\n", "X-Filler: x\r\n".repeat(100), NONE),
                 ),
                 (
                     "header",
@@ -422,7 +422,7 @@ mod answers {
                     Reply::RawBytes(b"HTTP/1.1 200 OK\r\nCont".to_vec()),
                 ),
                 ("noise", drip("", vec![0; 4096], NONE)),
-                ("interim", drip("", "HTTP/1.1 100 Continue\r\n\r\n", NONE)),
+                ("interim", drip("", "HTTP/1.1 100 Continue\r\n\r\n".repeat(100), NONE)),
                 (
                     "slow-interim",
                     drip("", "HTTP/1.1 102 Wait\r\n\r\n", SECOND),
