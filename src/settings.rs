@@ -24,6 +24,7 @@ static MAX_IN_FLIGHT: GucSetting<i32> = GucSetting::<i32>::new(64);
 static MAX_IN_FLIGHT_PER_INSTALLATION: GucSetting<i32> = GucSetting::<i32>::new(16);
 static ALLOWED_NETWORKS: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c""));
+static SHOW_INTERNAL_BODIES: GucSetting<bool> = GucSetting::<bool>::new(true);
 static REQUIRE_SIGNATURE: GucSetting<bool> = GucSetting::<bool>::new(false);
 static CA_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static CONNECT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(5_000);
@@ -141,6 +142,16 @@ pub fn define() {
         c"Networks that webhooks may reach although they are not public, as a comma separated list of CIDRs; plain http works only there.",
         c"",
         &ALLOWED_NETWORKS,
+        GucContext::Sighup,
+        GucFlags::SUPERUSER_ONLY,
+    );
+    // On, because a receiver in an opened network is a receiver like any other: its tenant wants to
+    // know what it said. Off where a network was opened that holds more than receivers.
+    GucRegistry::define_bool_guc(
+        c"plugin_webhooks.show_internal_bodies",
+        c"Whether last_error quotes receivers in allowed_networks that are not public.",
+        c"",
+        &SHOW_INTERNAL_BODIES,
         GucContext::Sighup,
         GucFlags::SUPERUSER_ONLY,
     );
@@ -272,6 +283,7 @@ pub struct Worker {
     pub retry_schedule: String,
     pub retention: Retention,
     pub allowed_networks: String,
+    pub show_internal_bodies: bool,
     /// Absolute, or empty.
     pub ca_file: Option<std::path::PathBuf>,
     pub connect_timeout: Duration,
@@ -296,6 +308,7 @@ pub fn worker() -> Worker {
             attempts: age(&RETAIN_ATTEMPTS),
         },
         allowed_networks: text(&ALLOWED_NETWORKS),
+        show_internal_bodies: SHOW_INTERNAL_BODIES.get(),
         ca_file: (!ca_file.is_empty()).then(|| in_data_directory(&ca_file)),
         connect_timeout: duration_ms(&CONNECT_TIMEOUT),
         poll_interval: duration_ms(&POLL_INTERVAL),

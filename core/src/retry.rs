@@ -288,7 +288,10 @@ mod tests {
             max_attempts: 100,
             delays,
         };
-        let cases = [(vec![MINUTE, MINUTE * 3], MINUTE * 3), (vec![], SECOND * 0)];
+        let cases = [
+            (vec![MINUTE, MINUTE * 3], MINUTE * 3),
+            (vec![], Duration::ZERO),
+        ];
         for (delays, after) in cases {
             let step = schedule(delays).after_failure(98, NOTHING, ON_SCHEDULE);
             assert_eq!(step, Step::Retry { after });

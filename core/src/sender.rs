@@ -33,6 +33,8 @@ pub struct Settings {
     pub threads: usize,
     /// Networks that deliveries may reach although they are not public.
     pub allowed_networks: AllowedNetworks,
+    /// Whether failures quote receivers at opened addresses that are not public.
+    pub show_internal_bodies: bool,
     /// PEM text of certificates that are trusted in addition to Mozilla's roots.
     pub extra_ca_pem: Option<Vec<u8>>,
     /// Longest time to look the host name up, and then again to connect including TLS. The timeout
@@ -71,8 +73,9 @@ pub struct Failure {
     /// The HTTP status, when one arrived.
     pub status: Option<u16>,
     /// What a tenant may read: `http <status>: <start of body>` or what went wrong with the
-    /// network. At most 500 characters, without control characters, and never with an address
-    /// that the host name resolved to.
+    /// network. At most 500 characters, without control characters, never with an address that
+    /// the host name resolved to, and without the body of a receiver that may not be quoted
+    /// ([`may_be_quoted`](crate::egress::may_be_quoted)).
     pub message: String,
     /// How long the receiver asked to be left alone (`Retry-After`), at most
     /// [`MAX_RETRY_AFTER`](crate::retry::MAX_RETRY_AFTER).
@@ -525,6 +528,7 @@ mod tests {
         let settings = |threads, pem: &str| Settings {
             threads,
             allowed_networks: AllowedNetworks::default(),
+            show_internal_bodies: true,
             extra_ca_pem: Some(pem.as_bytes().to_vec()),
             connect_timeout: PATIENCE,
         };

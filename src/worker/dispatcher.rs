@@ -638,6 +638,7 @@ fn start_sender(config: &settings::Worker) -> Option<Sender> {
                 Settings {
                     threads: config.max_in_flight + config.max_slow_in_flight,
                     allowed_networks: allowed_networks.clone(),
+                    show_internal_bodies: config.show_internal_bodies,
                     extra_ca_pem,
                     connect_timeout: config.connect_timeout,
                 },

@@ -7,6 +7,7 @@
 mod account;
 mod caller;
 mod database;
+mod dns;
 mod receiver;
 mod server;
 mod signature;
@@ -21,11 +22,12 @@ pub use caller::{
     expect_sqlstate, quote_ident, quote_literal,
 };
 pub use database::{Database, HOST_SCHEMA};
+pub use dns::{Dns, Records};
 pub use receiver::{Received, Receiver, Reply};
 pub use server::{PsqlOutput, Server, ServerBuilder, StopMode};
 pub use signature::{sign, verify_signature};
 pub use tenant::{Delivery, Tenant, as_service, create_tracked_table, execute, project, value};
-pub use tls::Ca;
+pub use tls::{Ca, Identity};
 pub use tree::{EXTENSION, PACKAGE_VARIABLE, Tree};
 pub use volume::Volume;
 pub use wait::wait_until;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::caller::{quote_ident, quote_literal};
 use crate::database::Database;
+use crate::dns::Dns;
 use crate::tree::{EXTENSION, SETTINGS_FILE, Tree, run};
 use crate::volume::Volume;
 use crate::wait::wait_until;
@@ -57,6 +58,7 @@ struct Inner {
     dir: PathBuf,
     port: u16,
     environment: Vec<(String, String)>,
+    name_server: Option<Ipv4Addr>,
     process: Mutex<Option<Child>>,
 }
 
@@ -66,6 +68,7 @@ pub struct ServerBuilder {
     tree: Tree,
     settings: Vec<(String, String)>,
     environment: Vec<(String, String)>,
+    name_server: Option<Ipv4Addr>,
 }
 
 /// What `psql` printed.
@@ -105,6 +108,12 @@ impl ServerBuilder {
         self
     }
 
+    /// Makes the server's processes look names up at `dns` and nowhere else. Needs root.
+    pub fn name_server(mut self, dns: &Dns) -> Self {
+        self.name_server = Some(dns.address());
+        self
+    }
+
     /// Creates the cluster from the tree's template and starts it.
     pub fn start(self) -> Server {
         let tree = self.tree.clone();
@@ -122,6 +131,7 @@ impl ServerBuilder {
                 dir: dir.clone(),
                 port,
                 environment: self.environment.clone(),
+                name_server: self.name_server,
                 process: Mutex::new(None),
             }));
             match server.try_start() {
@@ -147,6 +157,7 @@ impl Server {
             tree: tree.clone(),
             settings,
             environment: Vec::new(),
+            name_server: None,
         }
     }
 
@@ -166,6 +177,7 @@ impl Server {
         let mut builder = Server::builder(self.tree());
         builder.settings = inherited_settings(&self.0.dir);
         builder.environment = self.0.environment.clone();
+        builder.name_server = self.0.name_server;
         builder.settings(settings).start_with(|data| {
             let mut backup = primary.0.tree.server_program("pg_basebackup");
             primary.point_here(&mut backup);
@@ -485,7 +497,14 @@ impl Server {
             .open(self.log_path())
             .expect("open the log");
         writeln!(&log, "{START_MARK}").expect("write to the log");
-        let mut postgres = self.0.tree.server_program("postgres");
+        let mut postgres = match self.0.name_server {
+            None => self.0.tree.server_program("postgres"),
+            Some(address) => {
+                self.0
+                    .tree
+                    .server_program_with_names("postgres", &self.0.dir, address)
+            }
+        };
         postgres
             .arg("-D")
             .arg(self.data_dir())

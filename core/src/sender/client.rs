@@ -21,7 +21,7 @@ use super::{
     wire::{self, WireConnector, WireError},
 };
 use crate::{
-    egress::{AllowedNetworks, Denied},
+    egress::{self, AllowedNetworks, Denied},
     request::Request,
     retry::MAX_RETRY_AFTER,
 };
@@ -53,6 +53,7 @@ pub(super) struct Client {
 struct Parts {
     threads: usize,
     allowed_networks: AllowedNetworks,
+    show_internal_bodies: bool,
     connect_timeout: Duration,
     tls: Arc<ClientConfig>,
 }
@@ -63,6 +64,7 @@ impl Client {
         let parts = Parts {
             threads: settings.threads,
             allowed_networks: settings.allowed_networks.clone(),
+            show_internal_bodies: settings.show_internal_bodies,
             connect_timeout: settings.connect_timeout,
             tls: wire::tls_config(settings.extra_ca_pem.as_deref())?,
         };
@@ -75,7 +77,11 @@ impl Client {
         let _guard = RenewAgentOnPanic(self);
         let agent = lock(&self.agent).clone();
         match send(&agent, request) {
-            Ok(response) => judge(response),
+            Ok(response) => {
+                let show = self.parts.show_internal_bodies;
+                let quote = wire::last_peer().is_some_and(|peer| egress::may_be_quoted(peer, show));
+                judge(response, quote)
+            }
             Err(error) => Attempted {
                 result: Err(self.failure(error, request)),
                 response: None,
@@ -84,8 +90,8 @@ impl Client {
     }
 
     fn failure(&self, error: Error, request: &Request) -> Failure {
-        let connect_ms = self.parts.connect_timeout.as_millis();
         let total_ms = request.endpoint.timeout.as_millis();
+        let connect_ms = self.parts.connect_timeout.as_millis().min(total_ms);
         let (kind, message) = match error {
             Error::Timeout(Timeout::Resolve) => (
                 FailureKind::Dns,
@@ -105,10 +111,7 @@ impl Client {
             ),
             Error::Io(error) => io_failure(&error),
             Error::Tls(reason) => (FailureKind::Tls, format!("TLS: {reason}")),
-            Error::Protocol(_) => (
-                FailureKind::Protocol,
-                "the answer is not valid HTTP".to_owned(),
-            ),
+            Error::Protocol(error) => (FailureKind::Protocol, protocol_message(&error.to_string())),
             Error::LargeResponseHeader(..) => (
                 FailureKind::Protocol,
                 format!("the head of the answer is longer than {MAX_HEAD} bytes"),
@@ -199,13 +202,20 @@ fn send_once(
     builder.send(request.body.as_bytes())
 }
 
-fn judge(mut response: Response<Body>) -> Attempted {
+/// `quote`: whether a tenant may read the body.
+fn judge(mut response: Response<Body>, quote: bool) -> Attempted {
     let status = response.status();
-    let shown = clean(&String::from_utf8_lossy(&read_start(response.body_mut())));
+    let start = read_start(response.body_mut());
+    let shown = if quote {
+        clean(&String::from_utf8_lossy(&start))
+    } else {
+        String::new()
+    };
     let result = if status.is_success() {
         Ok(status.as_u16())
     } else {
         let body = match shown.as_str() {
+            _ if !quote => "(the body of an internal receiver is not shown)",
             "" if status.is_redirection() => "redirects are not followed",
             "" => "(empty body)",
             body => body,
@@ -289,6 +299,15 @@ fn io_failure(error: &io::Error) -> (FailureKind, String) {
         kind => return (FailureKind::Connect, format!("connection failed: {kind}")),
     };
     (FailureKind::Connect, message.to_owned())
+}
+
+/// The type of these errors is not exported, and most of their words mean nothing to a tenant.
+fn protocol_message(error: &str) -> String {
+    if error.contains("too many headers") {
+        "the answer has too many headers".to_owned()
+    } else {
+        "the answer is not valid HTTP".to_owned()
+    }
 }
 
 /// Own words, because those of rustls list the names and addresses in the certificate.

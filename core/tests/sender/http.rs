@@ -157,6 +157,26 @@ fn reports_retry_after() {
 }
 
 #[test]
+fn an_internal_body_is_not_shown_unless_the_operator_wants_it() {
+    let bench = Bench::discreet();
+    let answers = [
+        "HTTP/1.1 500 No\r\nContent-Length: 6\r\n\r\nsecret",
+        "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n",
+    ];
+    for answer in answers {
+        let receiver = Receiver::answering(answer);
+        // The second request goes over the kept connection.
+        for _ in 0..2 {
+            let outcome = bench.send(request(&receiver.url()));
+            let expected = "http 500: (the body of an internal receiver is not shown)";
+            assert_eq!(outcome.result.unwrap_err().message, expected);
+            assert_eq!(outcome.response, None);
+        }
+        assert_eq!(receiver.connections(), 1);
+    }
+}
+
+#[test]
 fn nobody_listens() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -273,6 +293,14 @@ fn hostile_heads_end_in_time_with_a_clear_kind() {
         assert_eq!(failure.kind, kind, "{what}: {}", failure.message);
         assert!(start.elapsed() < Duration::from_secs(3), "{what}");
     }
+}
+
+#[test]
+fn too_many_headers_are_called_that() {
+    let head = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(1000));
+    let receiver = Receiver::answering(head);
+    let message = Bench::new(1).failure(request(&receiver.url())).message;
+    assert_eq!(message, "the answer has too many headers");
 }
 
 #[test]
