@@ -725,11 +725,9 @@ mod audit {
         let mut dba = host.dba();
         run(
             &mut dba,
-            &format!(
-                "select audit.track('app.tenants');
+            "select audit.track('app.tenants');
                  update app.tenants set name = name || '!';
-                 insert into app.tenants (name) values ('Three');"
-            ),
+                 insert into app.tenants (name) values ('Three');",
         );
         let requests = receiver.wait_for(1, SOON);
         assert!(
