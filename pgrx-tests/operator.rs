@@ -286,6 +286,8 @@ mod tests {
         );
         set("6", "status = 'delivered'");
         assert_eq!(health(), ["(3,2,1,1,t,00:05:00)"]);
+        set("7", "next_attempt_at = '-infinity'");
+        assert_eq!(health(), ["(3,2,1,1,f,)"], "an odd row breaks nothing");
     }
 
     #[pg_extern]
