@@ -25,7 +25,7 @@ COMMENT ON COLUMN int.plugin_delivery_attempts.attempt IS 'Failed attempts befor
 COMMENT ON COLUMN int.plugin_delivery_attempts.started_at IS 'When the attempt began.';
 COMMENT ON COLUMN int.plugin_delivery_attempts.duration_ms IS 'Milliseconds from then to its end; 0 for a delivery that could not be sent.';
 COMMENT ON COLUMN int.plugin_delivery_attempts.status_code IS 'HTTP status, where one arrived.';
-COMMENT ON COLUMN int.plugin_delivery_attempts.error_kind IS 'Null: delivered. Else status, timeout, dns, denied, connect, tls, protocol, setting, secret or internal.';
+COMMENT ON COLUMN int.plugin_delivery_attempts.error_kind IS 'Null: delivered. Else status, timeout, dns, denied, connect, tls, protocol, setting, secret, payload or internal.';
 COMMENT ON COLUMN int.plugin_delivery_attempts.response_start IS 'Start of the response''s body, at most 1024 bytes, without control characters.';
 
 ALTER TABLE int.plugin_delivery_attempts ENABLE ROW LEVEL SECURITY;

@@ -10,6 +10,8 @@ use url::Url;
 
 use crate::retry::{MAX_DELAY, MAX_DELAYS, MIN_DELAY, Schedule};
 
+/// Longest configuration that is accepted, in bytes as PostgreSQL prints it.
+pub const MAX_CONFIG_BYTES: usize = 1024 * 1024;
 /// Longest `webhook_url` that is accepted, in characters.
 pub const MAX_URL_CHARS: usize = 2048;
 /// Largest number of `headers`.
@@ -109,8 +111,8 @@ impl std::error::Error for Unusable {}
 
 /// Checks a configuration that a tenant wants to store.
 ///
-/// `config_json` is what PostgreSQL prints for the jsonb. It has to be an object. These keys have
-/// a meaning, and `null` means absent for each; all other keys are the plugin's own, are not
+/// `config_json` is what PostgreSQL prints for the jsonb. It has to be an object of at most
+/// [`MAX_CONFIG_BYTES`]. These keys have a meaning, and `null` means absent for each; all other keys are the plugin's own, are not
 /// looked at and may nest as deeply as PostgreSQL allows:
 ///
 /// - `webhook_url`: text, an absolute `http` or `https` URL with a host, without credentials,
@@ -125,6 +127,13 @@ impl std::error::Error for Unusable {}
 /// # Errors
 /// The first rule that is broken.
 pub fn validate(config_json: &str) -> Result<(), ConfigError> {
+    if config_json.len() > MAX_CONFIG_BYTES {
+        return Err(ConfigError::new(
+            "config",
+            format!("the configuration is longer than {MAX_CONFIG_BYTES} bytes"),
+            "Keep only what is needed to send; each delivery reads it.",
+        ));
+    }
     let config = Config::read(config_json).ok_or_else(|| {
         ConfigError::new(
             "config",

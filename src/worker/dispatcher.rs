@@ -356,7 +356,7 @@ impl Dispatcher {
             let batch = queue::claim(*source, claim, settings::lease(), &room);
             for delivery in &batch {
                 total = total.saturating_sub(1);
-                bytes = bytes.saturating_sub(delivery.body.len());
+                bytes = bytes.saturating_sub(delivery.body.as_ref().map_or(0, String::len));
                 rooms.take(delivery.installation);
             }
             claimed.extend(batch);
@@ -406,19 +406,28 @@ impl Dispatcher {
     /// A claimed row as a signed request, or why it cannot be one.
     fn prepare(
         &mut self,
-        delivery: Claimed,
+        mut delivery: Claimed,
         claim: i64,
         known: &mut HashMap<String, Result<Option<Plaintext>, Unreadable>>,
     ) -> Result<Departure, Unsendable> {
+        let body = delivery.body.take();
         let mut flight = Flight {
             delivery: delivery.id,
             tenant: delivery.tenant,
             installation: delivery.installation,
             claim,
             attempts: delivery.attempts,
-            body_bytes: delivery.body.len(),
+            body_bytes: body.as_ref().map_or(0, String::len),
             schedule: None,
             departed: Instant::now(),
+        };
+        let Some(body) = body else {
+            return Err(Unsendable {
+                flight,
+                kind: "payload",
+                dead: true,
+                reason: "the payload is too long to send".into(),
+            });
         };
         let endpoint = match endpoint::read_stored(delivery.config.as_deref()) {
             Ok(endpoint) => endpoint,
@@ -432,7 +441,7 @@ impl Dispatcher {
             }
         };
         flight.schedule.clone_from(&endpoint.retry_schedule);
-        let signature = match self.sign(&delivery, known) {
+        let signature = match self.sign(&delivery, &body, known) {
             Ok(signature) => signature,
             Err(reason) => {
                 return Err(Unsendable {
@@ -448,7 +457,7 @@ impl Dispatcher {
             request: Request {
                 delivery_id: delivery.id.to_string(),
                 event_type: delivery.event_type,
-                body: delivery.body,
+                body,
                 signature,
                 endpoint,
             },
@@ -459,6 +468,7 @@ impl Dispatcher {
     fn sign(
         &mut self,
         delivery: &Claimed,
+        body: &str,
         known: &mut HashMap<String, Result<Option<Plaintext>, Unreadable>>,
     ) -> Result<Option<String>, String> {
         if let Some(name) = delivery.secret_ref.as_deref() {
@@ -469,10 +479,7 @@ impl Dispatcher {
                 Ok(Some(secret)) => {
                     // The next trouble is worth a new warning.
                     self.warned.remove(&delivery.installation);
-                    return Ok(Some(signature::sign(
-                        secret.as_bytes(),
-                        delivery.body.as_bytes(),
-                    )));
+                    return Ok(Some(signature::sign(secret.as_bytes(), body.as_bytes())));
                 }
                 Ok(None) => {}
                 Err(Unreadable { reason, remedy }) => {

@@ -8,6 +8,7 @@ use plugin_webhooks_e2e::postgres::Client;
 use plugin_webhooks_e2e::{
     Ca, Database, Delivery, Received, Receiver, Reply, Server, Tenant, Tree, create_tracked_table,
     execute, project, quote_ident, quote_literal, shared_server, value, verify_signature,
+    wait_until,
 };
 
 /// A server under load may be slow; a promise that is kept never waits that long.
@@ -740,6 +741,126 @@ mod installations {
         assert_delivers(&database, &receiver);
     }
 
+    /// What nobody but a superuser can store, and what a tenant can put into a row.
+    #[test]
+    fn odd_values_in_a_delivery_cost_no_other_delivery() {
+        let (database, receiver) = (project_with_items(), Receiver::http());
+        receiver.answer("/down", Reply::Status(500, String::new()));
+        let mut client = database.client();
+        let enqueue_with = |client: &mut Client, tenant: &Tenant<'_>, odd: &str| {
+            execute(
+                client,
+                &format!(
+                    "begin;
+                     insert into items (tenant_id) values ('{}');
+                     update int.plugin_delivery_queue set {odd} where plugin_installation_id = '{}';
+                     commit",
+                    tenant.id, tenant.installation
+                ),
+            );
+        };
+        for odd in [
+            "next_attempt_at = '-infinity', created_at = 'infinity', updated_at = '-infinity'",
+            "attempts = 2147483647",
+            "event_type = '', last_error = repeat('x', 100000)",
+            r"event_type = E'a\r\nX-Evil: 1'",
+            "payload = 'null'",
+            "payload = '1.10'",
+            r#"payload = '"text"'"#,
+            "status = 'sending', lease_expires_at = '-infinity', claim_id = -1",
+            "net_request_id = 1, sent_at = 'infinity'",
+        ] {
+            let tenant = Tenant::with_items_to(&database, &receiver.url("/"));
+            receiver.clear();
+            enqueue_with(&mut client, &tenant, odd);
+            tenant.wait_delivered(&mut client, SOON);
+            let request = &receiver.requests()[0];
+            assert_carries(request, &tenant.delivery(&mut client));
+            assert_eq!(request.header("X-Evil"), None);
+        }
+        let tenant = Tenant::with_items_to(&database, &receiver.url("/down"));
+        enqueue_with(&mut client, &tenant, "attempts = 2147483647");
+        tenant.wait_for(&mut client, SOON, |delivery| delivery.status == "dead");
+        let tenant = Tenant::with_items_to(&database, &receiver.url("/"));
+        enqueue_with(&mut client, &tenant, "event_type = repeat('x', 1000000)");
+        tenant.wait_for(&mut client, SOON, |delivery| {
+            delivery.status != "sending"
+                && (delivery.status == "delivered" || delivery.attempts > 0)
+        });
+        assert_delivers(&database, &receiver);
+    }
+
+    /// A number of a few bytes may print as 131,072 digits.
+    #[test]
+    fn a_payload_too_long_to_print_is_dead_and_costs_no_other_delivery() {
+        let (database, receiver) = (project_with_items(), Receiver::http());
+        let mut client = database.client();
+        let status = |client: &mut Client, tenant: &Tenant<'_>| -> String {
+            value(
+                client,
+                &format!(
+                    "select string_agg(distinct status || ': ' || coalesce(last_error, ''), ', ')
+                     from int.plugin_delivery_queue where plugin_installation_id = '{}'",
+                    tenant.installation
+                ),
+            )
+        };
+        for data in [
+            "select jsonb_agg(1e131071::numeric) from generate_series(1, 10000)",
+            "select jsonb_agg(1e-16383::numeric) from generate_series(1, 100)",
+            "select jsonb_object_agg(n, array[-1e100000::numeric]) from generate_series(1, 20) n",
+        ] {
+            let tenant = Tenant::install(&database, &config(&receiver.url("/huge")));
+            tenant.subscribe("items", &["INSERT"], None, true);
+            execute(
+                &mut client,
+                &format!(
+                    "insert into items (tenant_id, data) select '{}', ({data}) from generate_series(1, 20)",
+                    tenant.id
+                ),
+            );
+            assert_delivers(&database, &receiver);
+            wait_until(SOON, "the deliveries to be dead", || {
+                status(&mut client, &tenant) == "dead: the payload is too long to send"
+            });
+        }
+        let tenant = Tenant::with_items_to(&database, &receiver.url("/"));
+        execute(
+            &mut client,
+            &format!(
+                "update int.plugin_installations
+                 set config = config || jsonb_build_object('x', (select jsonb_agg(1e131071::numeric) from generate_series(1, 10000)))
+                 where id = '{}'",
+                tenant.installation
+            ),
+        );
+        tenant.insert_items(&mut client, 20);
+        assert_delivers(&database, &receiver);
+        wait_until(SOON, "the deliveries to be dead", || {
+            status(&mut client, &tenant).starts_with("dead: ")
+                && status(&mut client, &tenant).contains("webhook_url")
+        });
+        for data in [
+            "select to_jsonb(1e131071::numeric)",
+            "select jsonb_agg(1e400::numeric) from generate_series(1, 1000)",
+            "select jsonb_agg(repeat(E'\\x01', 100)) from generate_series(1, 10000)",
+            "select to_jsonb(repeat('x', 4000000))",
+        ] {
+            let tenant = Tenant::install(&database, &config(&receiver.url("/long")));
+            tenant.subscribe("items", &["INSERT"], None, true);
+            receiver.clear();
+            execute(
+                &mut client,
+                &format!(
+                    "insert into items (tenant_id, data) values ('{}', ({data}))",
+                    tenant.id
+                ),
+            );
+            tenant.wait_delivered(&mut client, SOON);
+            assert_carries(&receiver.requests()[0], &tenant.delivery(&mut client));
+        }
+    }
+
     /// Rows that wait when an installation is switched off: enqueued and switched off in one commit.
     fn enqueue_and_store_status(client: &mut Client, tenant: &Tenant<'_>, status: &str) {
         execute(
@@ -823,6 +944,44 @@ mod signing {
             .lines()
             .filter(|line| line.contains("WARNING") && line.contains(&tenant.installation));
         assert_eq!(warnings.count(), 1);
+    }
+
+    #[test]
+    fn an_odd_secret_ref_sends_unsigned_and_harms_nobody() {
+        let (database, receiver) = (project_with_items(), Receiver::http());
+        let mut client = database.client();
+        execute(
+            &mut client,
+            "select plugin_webhooks.create_secret('k', 'partner')",
+        );
+        for secret_ref in [
+            "partner\n".to_owned(),
+            " partner".to_owned(),
+            String::new(),
+            "\u{1}\r\nforged line".to_owned(),
+            "%s'; select 1; --".to_owned(),
+            "x".repeat(1_000_000),
+        ] {
+            let tenant = Tenant::with_items_to(&database, &receiver.url("/"));
+            client
+                .execute(
+                    "update int.plugin_installations set secret_ref = $2 where id = $1::text::uuid",
+                    &[&tenant.installation, &secret_ref],
+                )
+                .expect("store a secret_ref");
+            receiver.clear();
+            tenant.insert_items(&mut client, 1);
+            tenant.wait_delivered(&mut client, SOON);
+            let request = &receiver.requests()[0];
+            assert_carries(request, &tenant.delivery(&mut client));
+            assert_eq!(request.header("X-Plugin-Signature"), None);
+        }
+        let log = shared_server().log();
+        assert!(
+            log.lines().all(|line| line.len() < 10_000),
+            "a name does not fill the log"
+        );
+        assert!(!log.lines().any(|line| line.starts_with("forged line")));
     }
 
     #[test]
