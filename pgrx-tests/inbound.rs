@@ -228,6 +228,28 @@ mod tests {
     }
 
     #[pg_extern]
+    fn a_payload_blown_up_by_exponents_is_54000() {
+        let desk = desk();
+        for payload in [
+            "jsonb_build_object('n', (select jsonb_agg(1e131071::numeric) from generate_series(1, 10000)))",
+            "(select jsonb_agg(1e-16000::numeric) from generate_series(1, 100))",
+        ] {
+            anon().refused_with_hint(
+                &format!(
+                    "public.rpc_plugin_ingest_webhook('desk', '{}', {payload}, '00')",
+                    desk.installation
+                ),
+                "54000",
+                "exponents",
+            );
+        }
+        assert_eq!(
+            anon().value(&signed(&desk, r#"{"n": 1e131071}"#)),
+            NOOP_ANSWER
+        );
+    }
+
+    #[pg_extern]
     fn an_unknown_action_is_22023_and_points_to_the_list() {
         let desk = desk();
         for action in [

@@ -42,6 +42,8 @@ pub enum Error {
     WrongSignature,
     /// 54000
     RateLimit { operation: &'static str, max: i32 },
+    /// 54000, an argument that is too long as text
+    TooLong(&'static str),
     /// 0A000
     MissingHost(Vec<&'static str>),
     /// 42710
@@ -138,6 +140,11 @@ impl Error {
                 Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
                 format!("rate limit exceeded: at most {max} calls of {operation} a minute"),
                 Some("Wait a minute and try again.".into()),
+            ),
+            Self::TooLong(name) => (
+                Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                format!("{name} is too long as text"),
+                Some("Send less, and no numbers with huge exponents.".into()),
             ),
             Self::MissingHost(objects) => (
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,

@@ -13,6 +13,7 @@ mod host;
 mod inbound;
 mod installation;
 mod pg;
+mod printed;
 mod secrets;
 mod settings;
 mod subscription;

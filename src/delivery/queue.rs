@@ -8,8 +8,8 @@ use pgrx::datum::DatumWithOid;
 use pgrx::{Uuid, pg_sys};
 use plugin_webhooks_core::lanes::Rooms;
 
-use super::body::Body;
 use crate::pg;
+use crate::printed::Printed;
 
 const CLAIM_DUE: &str = include_str!("claim_due.sql");
 const CLAIM_HANDED: &str = include_str!("claim_handed.sql");
@@ -148,9 +148,9 @@ pub fn claim(source: Source, claim: i64, lease: Duration, room: &Room<'_>) -> Ve
                     id: row.get::<Uuid>(1)?.unwrap_or_else(nil),
                     installation: row.get::<Uuid>(2)?.unwrap_or_else(nil),
                     event_type: row.get::<String>(3)?.unwrap_or_default(),
-                    body: row.get::<Body>(4)?.and_then(|body| body.0),
+                    body: row.get::<Printed>(4)?.and_then(|body| body.0),
                     attempts: u32::try_from(row.get::<i32>(5)?.unwrap_or(0)).unwrap_or(0),
-                    config: row.get::<Body>(6)?.and_then(|config| config.0),
+                    config: row.get::<Printed>(6)?.and_then(|config| config.0),
                     secret_ref: row.get::<String>(7)?,
                     tenant: row.get::<Uuid>(8)?.unwrap_or_else(nil),
                 });

@@ -1,7 +1,11 @@
-//! A payload as a request's body, and a configuration: what PostgreSQL prints, unless that is too
-//! long to hold. A number of a few bytes may print as 131,072 digits, so the length is estimated
-//! before anything is printed.
+//! A jsonb value that somebody else chose, as PostgreSQL prints it, unless that is too long to hold. A
+//! number of a few bytes may print as 131,072 digits, so the length is estimated before anything is
+//! printed.
 
+use pgrx::callconv::{Arg, ArgAbi};
+use pgrx::pgrx_sql_entity_graph::metadata::{
+    ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
+};
 use pgrx::prelude::*;
 
 use crate::pg::Jsonb;
@@ -17,7 +21,7 @@ const GROWTH: usize = 8;
 const SURELY_SHORT: usize = 128;
 
 /// A jsonb value as text, `None` when that would be too long.
-pub struct Body(pub Option<String>);
+pub struct Printed(pub Option<String>);
 
 fn print(stored: pg_sys::Datum) -> Option<String> {
     // SAFETY: a jsonb datum; detoasting returns it or a copy in the current memory context.
@@ -88,7 +92,7 @@ unsafe fn digits(numeric: pg_sys::Numeric) -> usize {
     usize::try_from((weight + 1) * 4).unwrap_or(0) + usize::from(scale)
 }
 
-impl FromDatum for Body {
+impl FromDatum for Printed {
     unsafe fn from_polymorphic_datum(
         datum: pg_sys::Datum,
         is_null: bool,
@@ -98,7 +102,7 @@ impl FromDatum for Body {
     }
 }
 
-impl IntoDatum for Body {
+impl IntoDatum for Printed {
     fn into_datum(self) -> Option<pg_sys::Datum> {
         Jsonb(self.0?).into_datum()
     }
@@ -106,4 +110,22 @@ impl IntoDatum for Body {
     fn type_oid() -> pg_sys::Oid {
         pg_sys::JSONBOID
     }
+}
+
+// SAFETY: a jsonb argument is passed by reference and read through FromDatum.
+unsafe impl<'fcx> ArgAbi<'fcx> for Printed {
+    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+        // SAFETY: only reached for a non-null argument of the declared type.
+        unsafe { arg.unbox_arg_using_from_datum() }.expect("a jsonb argument that is not null")
+    }
+}
+
+// SAFETY: the type maps to jsonb.
+unsafe impl SqlTranslatable for Printed {
+    const TYPE_IDENT: &'static str = "plugin_webhooks::printed::Printed";
+    const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
+    const ARGUMENT_SQL: std::result::Result<SqlMappingRef, ArgumentError> =
+        Ok(SqlMappingRef::literal("jsonb"));
+    const RETURN_SQL: std::result::Result<ReturnsRef, ReturnsError> =
+        Ok(ReturnsRef::One(SqlMappingRef::literal("jsonb")));
 }
