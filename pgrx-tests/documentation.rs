@@ -37,8 +37,11 @@ mod tests {
             .filter(|cells| cells[0].starts_with("`plugin_webhooks."))
             .map(|cells| {
                 let plain = |cell: &str| cell.replace('`', "").replace("empty", "");
+                let default = cells[1].split(" (").next().map(plain).unwrap_or_default();
                 let range = match cells[2] {
-                    numbers if numbers.contains('–') => numbers.replace('–', " to "),
+                    numbers if numbers.chars().all(|c| c.is_ascii_digit() || c == '–') => {
+                        numbers.replace('–', " to ")
+                    }
                     names if names.starts_with('`') => plain(names).replace(", ", " or "),
                     _ => String::new(),
                 };
@@ -47,7 +50,7 @@ mod tests {
                 } else {
                     ""
                 };
-                format!("{} = {}; {range}; {unit}", plain(cells[0]), plain(cells[1]))
+                format!("{} = {}; {range}; {unit}", plain(cells[0]), default)
             })
             .collect();
         let defined = operator().value(

@@ -75,6 +75,9 @@ mod tests {
             [
                 "(audit.entity_changes,anon,SELECT)",
                 "(audit.entity_changes,authenticated,SELECT)",
+                "(int.plugin_delivery_attempts,anon,SELECT)",
+                "(int.plugin_delivery_attempts,authenticated,SELECT)",
+                "(int.plugin_delivery_attempts,service_role,SELECT)",
                 "(int.plugin_delivery_queue,anon,SELECT)",
                 "(int.plugin_delivery_queue,authenticated,SELECT)",
                 "(int.plugin_delivery_queue,service_role,SELECT)",
@@ -86,6 +89,8 @@ mod tests {
                 "(int.plugins,authenticated,SELECT)",
                 "(v_audit_entity_changes,anon,SELECT)",
                 "(v_audit_entity_changes,authenticated,SELECT)",
+                "(v_plugin_delivery_attempts,anon,SELECT)",
+                "(v_plugin_delivery_attempts,authenticated,SELECT)",
                 "(v_plugin_delivery_queue_recent,anon,SELECT)",
                 "(v_plugin_delivery_queue_recent,authenticated,SELECT)",
                 "(v_plugin_installations,anon,SELECT)",
@@ -119,7 +124,7 @@ mod tests {
         let tables = operator().rows(&format!(
             "select replace(c.oid::regclass::text, '\"int\"', 'int') collate \"C\" from {MEMBER_RELATIONS} c where c.relkind = 'r' order by 1"
         ));
-        assert_eq!(tables.len(), 8, "{tables:?}");
+        assert_eq!(tables.len(), 9, "{tables:?}");
         let plain = plain_role("plain_writer");
         // USAGE on the schemas, so that the tables' own grants decide.
         operator().run(
@@ -197,6 +202,8 @@ mod tests {
             ),
             [
                 "(audit.entity_changes,entity_changes_select_authenticated,PERMISSIVE,{authenticated},SELECT)",
+                "(int.plugin_delivery_attempts,plugin_delivery_attempts_select_authenticated,PERMISSIVE,{authenticated},SELECT)",
+                "(int.plugin_delivery_attempts,plugin_delivery_attempts_select_service_role,PERMISSIVE,{service_role},SELECT)",
                 "(int.plugin_delivery_queue,plugin_delivery_queue_select_authenticated,PERMISSIVE,{authenticated},SELECT)",
                 "(int.plugin_delivery_queue,plugin_delivery_queue_select_service_role,PERMISSIVE,{service_role},SELECT)",
                 "(int.plugin_installations,plugin_installations_select_authenticated,PERMISSIVE,{authenticated},SELECT)",

@@ -133,6 +133,29 @@ mod tests {
     }
 
     #[pg_extern]
+    fn columns_of_plugin_delivery_attempts() {
+        assert_columns(
+            "int.plugin_delivery_attempts",
+            &[
+                "id bigint not null generated always as identity",
+                "delivery_id uuid not null",
+                "tenant_id uuid not null",
+                "plugin_installation_id uuid not null",
+                "attempt integer not null",
+                "started_at timestamp with time zone not null",
+                "duration_ms integer not null",
+                "status_code integer",
+                "error_kind text",
+                "response_start text",
+            ],
+        );
+        assert_eq!(
+            constraints("int.plugin_delivery_attempts"),
+            ["(p,\"PRIMARY KEY (id)\")"]
+        );
+    }
+
+    #[pg_extern]
     fn columns_of_entity_changes() {
         assert_columns(
             "audit.entity_changes",
@@ -368,6 +391,8 @@ mod tests {
             [
                 "(audit.entity_changes)",
                 "(audit.entity_changes_id_seq)",
+                "(int.plugin_delivery_attempts)",
+                "(int.plugin_delivery_attempts_id_seq)",
                 "(int.plugin_delivery_queue)",
                 "(int.plugin_installations)",
                 "(int.plugin_webhook_subscriptions)",
