@@ -596,7 +596,7 @@ mod answers {
     /// and error of each.
     fn settled(client: &mut Client, plugins: &str) -> Vec<(String, String, i32, Option<String>)> {
         let mut rows = Vec::new();
-        wait_until(4 * SOON, "every delivery to have an attempt", || {
+        wait_until(10 * SOON, "every delivery to have an attempt", || {
             rows = client
                 .query(
                     "select key, q.status, attempts, last_error
