@@ -76,8 +76,7 @@ unsafe extern "C-unwind" fn at_transaction_end(
     match event {
         Event::XACT_EVENT_COMMIT => match AT_COMMIT.replace(Wake::Nobody) {
             Wake::Nobody => {}
-            // SAFETY: MyDatabaseId is set for the life of the backend.
-            Wake::Workers => wake(unsafe { pg_sys::MyDatabaseId }),
+            Wake::Workers => wake(this_database()),
             Wake::Launcher => wake(pg_sys::InvalidOid),
         },
         Event::XACT_EVENT_ABORT | Event::XACT_EVENT_PREPARE => AT_COMMIT.set(Wake::Nobody),
@@ -119,10 +118,14 @@ unsafe fn is_background_worker(process: *const pg_sys::PGPROC) -> bool {
     unsafe { !(*process).isRegularBackend }
 }
 
-fn lock_tag() -> pg_sys::LOCKTAG {
+fn this_database() -> pg_sys::Oid {
+    // SAFETY: set for the life of the backend.
+    unsafe { pg_sys::MyDatabaseId }
+}
+
+fn lock_tag(database: pg_sys::Oid) -> pg_sys::LOCKTAG {
     pg_sys::LOCKTAG {
-        // SAFETY: set for the life of the backend.
-        locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
+        locktag_field1: database.to_u32(),
         locktag_field2: LOCK_CLASS,
         locktag_field3: 0,
         locktag_field4: LOCK_KIND,
@@ -133,15 +136,15 @@ fn lock_tag() -> pg_sys::LOCKTAG {
 
 /// Tries to become the only worker of this database, until the process ends.
 fn become_the_only_one() -> bool {
+    let tag = lock_tag(this_database());
     // SAFETY: a session lock taken inside a transaction, without waiting.
-    let result =
-        unsafe { pg_sys::LockAcquire(&lock_tag(), pg_sys::ExclusiveLock as i32, true, true) };
+    let result = unsafe { pg_sys::LockAcquire(&tag, pg_sys::ExclusiveLock as i32, true, true) };
     result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
 }
 
-/// Whether a worker serves this database.
-fn is_running() -> bool {
-    let tag = lock_tag();
+/// Whether a worker serves the database. Needs a transaction.
+fn is_running(database: pg_sys::Oid) -> bool {
+    let tag = lock_tag(database);
     // SAFETY: a lock of this transaction, given back at once.
     unsafe {
         let result = pg_sys::LockAcquire(&tag, pg_sys::ShareLock as i32, false, true);
@@ -155,11 +158,10 @@ fn is_running() -> bool {
 
 /// Starts a worker for this database unless one runs; false, with a warning, when none can start.
 pub fn ensure_running() -> bool {
-    if is_running() {
+    let database = this_database();
+    if is_running(database) {
         return true;
     }
-    // SAFETY: set for the life of the backend.
-    let database = unsafe { pg_sys::MyDatabaseId };
     if register_dynamic(database).is_some() {
         return true;
     }

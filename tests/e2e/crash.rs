@@ -600,7 +600,7 @@ impl Writer<'_> {
                 // rolled back to a savepoint is undone in any case.
                 Err(error) => {
                     assert!(
-                        client.is_closed() || is_shutdown(&error),
+                        client.is_closed() || is_end_of_server(&error),
                         "{}",
                         describe(&error)
                     );
@@ -670,11 +670,10 @@ impl Writer<'_> {
     }
 }
 
-/// The server ended the session or refuses work because it goes down.
-fn is_shutdown(error: &postgres::Error) -> bool {
-    error
-        .code()
-        .is_none_or(|code| code.code().starts_with("57P"))
+/// The session was lost: its server goes down, or panicked because its disk was full.
+fn is_end_of_server(error: &postgres::Error) -> bool {
+    let is_fatal = |code: &str| code.starts_with("57P") || code == "53100";
+    error.code().is_none_or(|code| is_fatal(code.code()))
 }
 
 fn insert(
