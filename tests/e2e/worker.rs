@@ -654,6 +654,32 @@ mod without_preload {
     }
 
     #[test]
+    fn a_worker_does_not_leave_while_a_call_of_the_processor_counts_on_it() {
+        let own = builder()
+            .settings(&[
+                ("plugin_webhooks.worker_idle_timeout", "1s"),
+                ("plugin_webhooks.dispatch", "on_call"),
+            ])
+            .start();
+        let (database, receiver) = (project_with_items(&own), Receiver::http());
+        let tenant = Tenant::with_items_to(&database, &receiver.url("/"));
+        let mut client = database.client();
+        process(&database, "()");
+        let pid = wait_for_worker(&mut client);
+        tenant.insert_items(&mut client, 1);
+        let mut session = database.client();
+        let mut open = session.transaction().expect("begin");
+        let moved = open.query_one("select rpc_process_plugin_deliveries()", &[]);
+        assert_eq!(moved.expect("the processor").get::<_, i32>(0), 1);
+        // Long enough for an idle worker to leave.
+        wait_for_looks(&mut client, 15);
+        open.commit().expect("commit");
+        tenant.wait_delivered(&mut client, SOON);
+        assert_eq!(wait_for_worker(&mut client), pid);
+        wait_for_no_worker(&mut client);
+    }
+
+    #[test]
     fn a_commit_wakes_a_worker_that_the_processor_has_started() {
         let own = builder()
             .setting("plugin_webhooks.poll_interval", "60s")
