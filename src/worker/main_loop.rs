@@ -8,7 +8,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::dispatcher::{Dispatcher, Tick};
-use super::{become_the_only_one, preloaded, transaction};
+use super::{Lock, give_back, preloaded, take_alone, transaction};
 use crate::delivery::queue;
 use crate::error;
 
@@ -114,7 +114,7 @@ fn take_office() -> Option<pg_sys::Oid> {
     for _ in 0..10 {
         let (extension, alone) = transaction::run(c"starting", || {
             let extension = extension();
-            (extension, extension.is_some() && become_the_only_one())
+            (extension, extension.is_some() && take_alone(Lock::Office))
         })
         .ok()?;
         if alone || extension.is_none() {
@@ -178,7 +178,8 @@ fn serve(extension: pg_sys::Oid) {
                 rest(failures)
             }
         };
-        if !preloaded() && last_work.elapsed() >= dispatcher.config().idle_timeout {
+        let idle = last_work.elapsed() >= dispatcher.config().idle_timeout;
+        if !preloaded() && idle && may_leave(&mut dispatcher) {
             return;
         }
         let started = Instant::now();
@@ -189,6 +190,20 @@ fn serve(extension: pg_sys::Oid) {
         }
         dispatcher.reload();
     }
+}
+
+/// Gives up the office, unless the processor counts on this worker or has just handed something over:
+/// nobody would send that before the next call.
+fn may_leave(dispatcher: &mut Dispatcher) -> bool {
+    if !transaction::run(c"leaving", || take_alone(Lock::HandOver)).unwrap_or(false) {
+        return false;
+    }
+    let more_work = matches!(dispatcher.tick(), Ok(Tick::Done { worked: true }));
+    if !more_work {
+        give_back(Lock::Office);
+    }
+    give_back(Lock::HandOver);
+    !more_work
 }
 
 /// The first failure of a row of failures, and then each doubling, is worth a line.

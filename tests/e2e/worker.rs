@@ -346,6 +346,46 @@ mod alone {
     use super::*;
 
     #[test]
+    fn the_launcher_starts_no_second_worker_beside_one_of_the_processor() {
+        let own = builder()
+            .preloaded()
+            .setting("log_min_messages", "debug1")
+            .start();
+        let database = project_with_items(&own);
+        let mut client = database.client();
+        let pid = wait_for_worker(&mut client);
+        let started = || {
+            let oid: String = value(
+                &mut database.client(),
+                "select oid::text from pg_database where datname = current_database()",
+            );
+            let line = format!(
+                "starting background worker process \"plugin_webhooks worker for database {oid}\""
+            );
+            own.log().matches(&line).count()
+        };
+        let before = started();
+        execute(
+            &mut client,
+            &format!("select pg_terminate_backend({pid}, 10000)"),
+        );
+        process(&database, "()");
+        let successor = wait_for_worker(&mut client);
+        // The launcher looks once a second.
+        let mut looks = BTreeSet::new();
+        wait_until(SOON, "the launcher to look", || {
+            let look: Option<String> = value(
+                &mut client,
+                "select max(state_change)::text from pg_stat_activity where backend_type = 'plugin_webhooks launcher'",
+            );
+            looks.extend(look);
+            looks.len() > 5
+        });
+        assert_eq!(wait_for_worker(&mut client), successor);
+        assert_eq!(started(), before + 1);
+    }
+
+    #[test]
     fn the_processor_starts_no_second_worker_beside_one_that_delivers() {
         for own in [builder().preloaded().start(), builder().start()] {
             let (database, receiver) = (project_with_items(&own), Receiver::http());
@@ -611,6 +651,32 @@ mod without_preload {
             assert_eq!(receiver.count(), 3);
             wait_for_no_worker(&mut client);
         }
+    }
+
+    #[test]
+    fn a_worker_does_not_leave_while_a_call_of_the_processor_counts_on_it() {
+        let own = builder()
+            .settings(&[
+                ("plugin_webhooks.worker_idle_timeout", "1s"),
+                ("plugin_webhooks.dispatch", "on_call"),
+            ])
+            .start();
+        let (database, receiver) = (project_with_items(&own), Receiver::http());
+        let tenant = Tenant::with_items_to(&database, &receiver.url("/"));
+        let mut client = database.client();
+        process(&database, "()");
+        let pid = wait_for_worker(&mut client);
+        tenant.insert_items(&mut client, 1);
+        let mut session = database.client();
+        let mut open = session.transaction().expect("begin");
+        let moved = open.query_one("select rpc_process_plugin_deliveries()", &[]);
+        assert_eq!(moved.expect("the processor").get::<_, i32>(0), 1);
+        // Long enough for an idle worker to leave.
+        wait_for_looks(&mut client, 15);
+        open.commit().expect("commit");
+        tenant.wait_delivered(&mut client, SOON);
+        assert_eq!(wait_for_worker(&mut client), pid);
+        wait_for_no_worker(&mut client);
     }
 
     #[test]
@@ -964,6 +1030,35 @@ mod trouble {
             tenant.wait_delivered(&mut client, SOON);
             receiver.clear();
         }
+    }
+
+    #[test]
+    fn a_full_disk_under_the_queue_is_said_so_and_delivery_goes_on_once_there_is_room() {
+        let own = builder().preloaded().start();
+        let Some(volume) = own.tablespace_on_volume("small", 8) else {
+            return; // Nobody but root can mount.
+        };
+        let (database, receiver) = (project_with_items(&own), Receiver::http());
+        let tenant = Tenant::with_items_to(&database, &receiver.url("/"));
+        let mut client = database.client();
+        execute(
+            &mut client,
+            "alter table int.plugin_delivery_queue set tablespace small;
+             alter table int.plugin_delivery_queue set (fillfactor = 100)",
+        );
+        let worker = wait_for_worker(&mut client);
+        own.pause(worker);
+        tenant.insert_items(&mut client, 300);
+        volume.fill();
+        own.resume(worker);
+        wait_until(SOON, "the warning", || {
+            own.log()
+                .contains("deliveries wait, the queue cannot be worked: could not extend file")
+        });
+        volume.make_room();
+        tenant.wait_delivered(&mut client, SOON);
+        assert_eq!(wait_for_worker(&mut client), worker);
+        assert!(own.log().matches("the queue cannot be worked").count() < 20);
     }
 
     /// What `cargo xtask install` does to a server that runs.

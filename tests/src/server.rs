@@ -465,6 +465,24 @@ impl Server {
         volume
     }
 
+    /// Creates a tablespace on a volume of its own; `None` when whoever runs the tests may not mount.
+    pub fn tablespace_on_volume(&self, name: &str, megabytes: u32) -> Option<Volume> {
+        let dir = self.0.dir.join(name);
+        fs::create_dir(&dir).expect("a directory for the tablespace");
+        let volume = Volume::mount(&dir, megabytes)?;
+        self.0.tree.give_to_servers(&dir);
+        let sql = format!(
+            "create tablespace {} location {}",
+            quote_ident(name),
+            quote_literal(&dir.display().to_string())
+        );
+        let mut client = self.connect("postgres");
+        client
+            .batch_execute(&sql)
+            .unwrap_or_else(|error| panic!("{sql}: {}", crate::caller::describe(&error)));
+        Some(volume)
+    }
+
     /// Kills one process of the server and waits until the server has recovered from that.
     pub fn kill_9_and_recover(&self, pid: i32) {
         let readiness = || self.log().matches(READY).count();

@@ -43,7 +43,10 @@ Runs, in this order: rustfmt, clippy, the tests that need no server, the tests i
 on the install script, the end-to-end tests. Servers are private and live in temporary directories.
 
   --skip-lints  Leave rustfmt and clippy out.
-  <filter>      Run only the tests whose name contains one of the filters.";
+  <filter>      Run only the tests whose name contains one of the filters.
+
+PLUGIN_WEBHOOKS_CRASH_ROUNDS=50 chooses the long form of the crash matrix (default: each fault once);
+PLUGIN_WEBHOOKS_CRASH_SEED=n repeats the choices of a run.";
 
 const INSTALL_HELP: &str = "\
 cargo xtask install
