@@ -5,6 +5,7 @@
 // ErrorReport is what pgrx raises; it is built once in a call that fails.
 #![allow(clippy::result_large_err)]
 
+mod append;
 mod audit;
 mod catalog;
 mod delivery;
@@ -12,7 +13,9 @@ mod error;
 mod host;
 mod inbound;
 mod installation;
+mod invalidation;
 mod pg;
+mod raw;
 mod secrets;
 mod settings;
 mod subscription;
@@ -66,5 +69,6 @@ mod pgrx_tests;
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     settings::define();
+    invalidation::init();
     worker::init();
 }

@@ -2,5 +2,7 @@
 
 pub mod enqueue;
 pub mod lanes;
+mod matching;
+mod payload;
 pub mod processor;
 pub mod queue;
