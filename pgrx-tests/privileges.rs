@@ -33,7 +33,7 @@ mod tests {
             granted,
             [
                 "(\"audit.log_entity_change()\",)",
-                "(\"audit.track(regclass)\",)",
+                "(\"audit.track(regclass,text[])\",)",
                 "(\"audit.untrack(regclass)\",)",
                 "(\"int.enqueue_plugin_events_from_audit()\",)",
                 "(\"int.plugin_webhook_apply_action(uuid,text,jsonb)\",)",

@@ -219,7 +219,7 @@ mod tests {
             ),
             [
                 "(\"audit.log_entity_change()\",\"\",trigger)",
-                "(\"audit.track(regclass)\",\"p_table regclass\",void)",
+                "(\"audit.track(regclass,text[])\",\"p_table regclass, p_exclude text[] DEFAULT NULL::text[]\",void)",
                 "(\"audit.untrack(regclass)\",\"p_table regclass\",void)",
                 "(\"int.enqueue_plugin_events_from_audit()\",\"\",trigger)",
                 "(\"int.plugin_webhook_apply_action(uuid,text,jsonb)\",\"p_tenant_id uuid, p_action text, p_data jsonb\",jsonb)",

@@ -58,6 +58,8 @@ pub enum Error {
     NotTrackable { table: String, reason: &'static str },
     /// 42703
     NoIdColumn(String),
+    /// 42703, a column that is not to be recorded and is not there
+    NoExcludedColumn { table: String, column: String },
     /// 39P01
     TriggerProtocol {
         function: &'static str,
@@ -180,6 +182,11 @@ impl Error {
                 Code::ERRCODE_UNDEFINED_COLUMN,
                 format!("table {table} has no column id"),
                 Some("An audited table needs a column named id that identifies the row.".into()),
+            ),
+            Self::NoExcludedColumn { table, column } => (
+                Code::ERRCODE_UNDEFINED_COLUMN,
+                format!("table {table} has no column {column}, which its audit triggers exclude"),
+                Some(format!("It was dropped or renamed. Say what to exclude now: SELECT audit.track('{table}', ARRAY['column', ...]).")),
             ),
             Self::TriggerProtocol { function, wanted } => (
                 Code::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,

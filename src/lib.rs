@@ -5,6 +5,7 @@
 // ErrorReport is what pgrx raises; it is built once in a call that fails.
 #![allow(clippy::result_large_err)]
 
+mod append;
 mod audit;
 mod catalog;
 mod delivery;
@@ -12,8 +13,10 @@ mod error;
 mod host;
 mod inbound;
 mod installation;
+mod invalidation;
 mod pg;
 mod printed;
+mod raw;
 mod secrets;
 mod settings;
 mod subscription;
@@ -72,5 +75,6 @@ mod pgrx_tests;
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     settings::define();
+    invalidation::init();
     worker::init();
 }

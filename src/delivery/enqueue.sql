@@ -18,7 +18,7 @@ SELECT c.tenant_id, i.id, c.id,
                THEN pg_catalog.jsonb_build_object('old_data', c.old_data, 'new_data', c.new_data)
                ELSE pg_catalog.jsonb_build_object('record_id', c.record_id, 'changed_fields', c.changed_fields)
            END)
-FROM inserted AS c
+FROM {changes} AS c
 JOIN int.plugin_installations AS i ON i.tenant_id = c.tenant_id AND i.status = 'installed'
 JOIN int.plugin_webhook_subscriptions AS s
     ON s.plugin_installation_id = i.id

@@ -2,5 +2,7 @@
 
 pub mod attempts;
 pub mod enqueue;
+mod matching;
+mod payload;
 pub mod processor;
 pub mod queue;
