@@ -37,6 +37,9 @@ fn print(stored: pg_sys::Datum) -> Option<String> {
         }
         let datum = pg_sys::Datum::from(jsonb);
         let Jsonb(text) = Jsonb::from_polymorphic_datum(datum, false, pg_sys::JSONBOID)?;
+        if datum != stored {
+            pg_sys::pfree(jsonb.cast());
+        }
         (text.len() <= MOST).then_some(text)
     }
 }

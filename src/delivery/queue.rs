@@ -13,6 +13,7 @@ use crate::printed::Printed;
 
 const CLAIM_DUE: &str = include_str!("claim_due.sql");
 const CLAIM_HANDED: &str = include_str!("claim_handed.sql");
+const RELEASE: &str = include_str!("release.sql");
 const SETTLE: &str = include_str!("settle.sql");
 const LOCKED: &str = include_str!("locked.sql");
 const RECOVER: &str = include_str!("recover.sql");
@@ -45,7 +46,7 @@ pub enum Source {
 /// How much a claim may take.
 pub struct Room<'a> {
     pub total: usize,
-    /// Stored size of payloads after which no more rows are taken; one row always fits.
+    /// Size of payloads after which no more rows are taken; one row always fits.
     pub bytes: usize,
     pub installations: &'a Rooms<Uuid>,
 }
@@ -141,14 +142,24 @@ pub fn claim(source: Source, claim: i64, lease: Duration, room: &Room<'_>) -> Ve
         lease,
     );
     as_queue_owner(|| {
-        pg::run_kept(sql, &CLAIM_TYPES, &args, |table| {
+        let mut rest = Vec::new();
+        let claimed = pg::run_kept(sql, &CLAIM_TYPES, &args, |table| {
             let mut claimed = Vec::with_capacity(table.len());
+            let mut bytes = 0;
             for row in table {
+                let id = row.get::<Uuid>(1)?.unwrap_or_else(nil);
+                // The statement knows compressed sizes only.
+                if bytes > 0 && bytes >= room.bytes {
+                    rest.push(id);
+                    continue;
+                }
+                let body = row.get::<Printed>(4)?.and_then(|body| body.0);
+                bytes += body.as_ref().map_or(0, String::len);
                 claimed.push(Claimed {
-                    id: row.get::<Uuid>(1)?.unwrap_or_else(nil),
+                    id,
                     installation: row.get::<Uuid>(2)?.unwrap_or_else(nil),
                     event_type: row.get::<String>(3)?.unwrap_or_default(),
-                    body: row.get::<Printed>(4)?.and_then(|body| body.0),
+                    body,
                     attempts: u32::try_from(row.get::<i32>(5)?.unwrap_or(0)).unwrap_or(0),
                     config: row.get::<Printed>(6)?.and_then(|config| config.0),
                     secret_ref: row.get::<String>(7)?,
@@ -156,7 +167,15 @@ pub fn claim(source: Source, claim: i64, lease: Duration, room: &Room<'_>) -> Ve
                 });
             }
             Ok(claimed)
-        })
+        });
+        if !rest.is_empty() {
+            let types = [
+                pg_sys::BuiltinOid::UUIDARRAYOID,
+                pg_sys::BuiltinOid::INT8OID,
+            ];
+            pg::run_kept(RELEASE, &types, &[rest.into(), claim.into()], |_| Ok(()));
+        }
+        claimed
     })
 }
 

@@ -861,6 +861,52 @@ mod installations {
         }
     }
 
+    /// Compressed, a long text of one letter is short.
+    #[test]
+    fn payloads_that_grow_are_claimed_one_after_another() {
+        let server = Server::preloaded(
+            Tree::shared(),
+            &[("plugin_webhooks.allowed_networks", "127.0.0.0/8")],
+        );
+        let (database, receiver) = (project_with_items_on(&server), Receiver::http());
+        receiver.answer("/", Reply::Hang);
+        let mut client = database.client();
+        let tenants: Vec<_> = (0..6)
+            .map(|_| {
+                let config = format!(
+                    r#"{{"webhook_url": "{}", "timeout_ms": 120000}}"#,
+                    receiver.url("/")
+                );
+                let tenant = Tenant::install(&database, &config);
+                tenant.subscribe("items", &["INSERT"], None, true);
+                tenant
+            })
+            .collect();
+        let ids: Vec<&str> = tenants.iter().map(|tenant| tenant.id.as_str()).collect();
+        client
+            .execute(
+                "insert into items (tenant_id, title)
+                 select t::uuid, repeat('x', 30000000) from unnest($1::text[]) as t",
+                &[&ids],
+            )
+            .expect("insert");
+        // 64 MB of bodies are two and the one that goes over.
+        receiver.wait_for(3, SOON);
+        let held = "select concat_ws(' ', count(*) filter (where status = 'sending' and claim_id is not null),
+                           count(*) filter (where status = 'sending' and claim_id is null))
+                    from int.plugin_delivery_queue";
+        assert_eq!(value::<String>(&mut client, held), "3 3");
+        receiver.answer("/", Reply::ok());
+        receiver.stop();
+        receiver.start_again();
+        wait_until(SOON, "the rest to arrive", || {
+            value::<i64>(
+                &mut client,
+                "select count(*) from int.plugin_delivery_queue where status = 'delivered'",
+            ) == 3
+        });
+    }
+
     /// Rows that wait when an installation is switched off: enqueued and switched off in one commit.
     fn enqueue_and_store_status(client: &mut Client, tenant: &Tenant<'_>, status: &str) {
         execute(
