@@ -738,7 +738,10 @@ mod standby {
     /// the promotion.
     #[track_caller]
     fn assert_failover(primary: ServerBuilder, take_over: impl FnOnce(&Server, &str)) {
-        let primary = primary.start();
+        // A worker that does not look is in none of PostgreSQL's short locks when it is frozen.
+        let primary = primary
+            .setting("plugin_webhooks.poll_interval", "60s")
+            .start();
         let (database, receiver) = (project_with_items(&primary), Receiver::http());
         let tenant = frozen(&database, &receiver);
         let mut client = database.client();
@@ -1032,7 +1035,11 @@ mod trouble {
 
     #[test]
     fn a_full_disk_under_the_queue_is_said_so_and_delivery_goes_on_once_there_is_room() {
-        let own = builder().preloaded().start();
+        // A worker that does not look is in none of PostgreSQL's short locks when it is frozen.
+        let own = builder()
+            .preloaded()
+            .setting("plugin_webhooks.poll_interval", "60s")
+            .start();
         let Some(volume) = own.tablespace_on_volume("small", 8) else {
             return; // Nobody but root can mount.
         };
