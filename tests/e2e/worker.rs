@@ -1034,6 +1034,29 @@ mod trouble {
     }
 
     #[test]
+    fn a_queue_that_stays_locked_is_said_so_and_delivery_goes_on_once_it_is_free() {
+        let own = builder().preloaded().start();
+        let (database, receiver) = (project_with_items(&own), Receiver::http());
+        let tenant = Tenant::with_items_to(&database, &receiver.url("/"));
+        let mut client = database.client();
+        let worker = wait_for_worker(&mut client);
+        let mut session = database.client();
+        let mut holder = session.transaction().expect("begin");
+        holder
+            .batch_execute("lock table int.plugin_delivery_queue in share mode")
+            .expect("lock");
+        wait_until(SOON, "the warning with its remedy", || {
+            let log = own.log();
+            log.contains("another session has locked int.plugin_delivery_queue")
+                && log.contains("pg_locks")
+        });
+        holder.rollback().expect("let go");
+        tenant.insert_items(&mut client, 1);
+        tenant.wait_delivered(&mut client, SOON);
+        assert_eq!(wait_for_worker(&mut client), worker);
+    }
+
+    #[test]
     fn a_full_disk_under_the_queue_is_said_so_and_delivery_goes_on_once_there_is_room() {
         // A worker that does not look is in none of PostgreSQL's short locks when it is frozen.
         let own = builder()
