@@ -16,6 +16,8 @@ use crate::error;
 /// at most.
 const FIRST_REST: Duration = Duration::from_millis(100);
 const LONGEST_REST: Duration = Duration::from_secs(30);
+/// DDL that keeps the worker out for longer is worth a line in the log, and again after each doubling.
+const LONG_BLOCKED: Duration = Duration::from_secs(5);
 
 /// Why a wait ended.
 #[derive(PartialEq, Eq)]
@@ -157,13 +159,18 @@ fn serve(extension: pg_sys::Oid) {
     }
     let mut dispatcher = Dispatcher::new(extension);
     let mut last_work = Instant::now();
+    let mut blocked = Blocked::default();
     failures = 0;
     loop {
         let pause = match dispatcher.tick() {
             Ok(Tick::Gone) => return,
-            Ok(Tick::Blocked) => FIRST_REST,
+            Ok(Tick::Blocked) => {
+                blocked.warn_if_long();
+                FIRST_REST
+            }
             Ok(Tick::Done { worked }) => {
                 failures = 0;
+                blocked = Blocked::default();
                 if worked || dispatcher.in_flight() > 0 {
                     last_work = Instant::now();
                 }
@@ -189,6 +196,31 @@ fn serve(extension: pg_sys::Oid) {
             wait(pause.saturating_sub(started.elapsed()));
         }
         dispatcher.reload();
+    }
+}
+
+/// A row of looks that a lock on the queue prevented.
+#[derive(Default)]
+struct Blocked {
+    since: Option<Instant>,
+    warnings: u32,
+}
+
+impl Blocked {
+    fn warn_if_long(&mut self) {
+        let waited = self.since.get_or_insert_with(Instant::now).elapsed();
+        if waited < LONG_BLOCKED * 2_u32.saturating_pow(self.warnings) {
+            return;
+        }
+        self.warnings += 1;
+        error::warn(
+            PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
+            format!(
+                "plugin_webhooks: deliveries wait, for {} s another session has locked int.plugin_delivery_queue",
+                waited.as_secs()
+            ),
+            "Find the session in pg_locks and end its transaction.",
+        );
     }
 }
 

@@ -7,7 +7,7 @@
 use std::io::Write as _;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -22,6 +22,7 @@ const SEED: &str = "PLUGIN_WEBHOOKS_CRASH_SEED";
 
 /// A server on a busy machine needs its time to recover; nothing here should come near it.
 const SOON: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const WRITERS: usize = 4;
 const TRANSACTIONS: usize = 100;
 
@@ -366,15 +367,24 @@ impl World {
     /// superuser, and without waiting for rows that the frozen worker has locked.
     fn pause_worker_past_its_lease(&self, dice: &mut Dice) {
         let pid = self.process("worker");
-        self.server.pause(pid);
-        let mut client = self.database.client();
-        execute(&mut client, AGE_LEASES);
-        if dice.percent(50) {
-            // The processor returns the rows to the queue and hands them over: newer claims.
-            execute(&mut client, "select rpc_process_plugin_deliveries(1000)");
-        }
-        self.wait_for_commits();
-        self.server.resume(pid);
+        let hand_over = dice.percent(50);
+        let (done, is_done) = mpsc::channel::<()>();
+        thread::scope(|scope| {
+            self.server.pause(pid);
+            scope.spawn(move || {
+                // A process that is frozen inside one of PostgreSQL's own short locks holds up everybody.
+                let _ = is_done.recv_timeout(LONGEST_PAUSE);
+                self.server.resume(pid);
+            });
+            let mut client = self.database.client();
+            execute(&mut client, AGE_LEASES);
+            if hand_over {
+                // The processor returns the rows to the queue and hands them over: newer claims.
+                execute(&mut client, "select rpc_process_plugin_deliveries(1000)");
+            }
+            self.wait_for_commits();
+            drop(done);
+        });
     }
 
     /// Waits until the load has gone on for a moment.

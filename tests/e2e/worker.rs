@@ -295,14 +295,12 @@ mod presence {
     #[test]
     fn a_database_without_the_extension_costs_no_line_in_the_log() {
         let own = builder().preloaded().start();
-        let database = project_with_items(&own);
-        wait_for_worker(&mut database.client());
-        // The worker of a database that was dropped and created has looked at all the others too.
-        execute(
-            &mut database.client(),
-            "drop extension plugin_webhooks cascade; create extension plugin_webhooks",
-        );
-        wait_for_worker(&mut database.client());
+        let _without = own.empty_database();
+        // Other databases being served shows that the launcher has looked since.
+        let served: Vec<Database> = (0..3).map(|_| project_with_items(&own)).collect();
+        for database in &served {
+            wait_for_worker(&mut database.client());
+        }
         let log = own.log();
         let complaints: Vec<&str> = log
             .lines()
@@ -740,7 +738,10 @@ mod standby {
     /// the promotion.
     #[track_caller]
     fn assert_failover(primary: ServerBuilder, take_over: impl FnOnce(&Server, &str)) {
-        let primary = primary.start();
+        // A worker that does not look is in none of PostgreSQL's short locks when it is frozen.
+        let primary = primary
+            .setting("plugin_webhooks.poll_interval", "60s")
+            .start();
         let (database, receiver) = (project_with_items(&primary), Receiver::http());
         let tenant = frozen(&database, &receiver);
         let mut client = database.client();
@@ -1033,8 +1034,35 @@ mod trouble {
     }
 
     #[test]
-    fn a_full_disk_under_the_queue_is_said_so_and_delivery_goes_on_once_there_is_room() {
+    fn a_queue_that_stays_locked_is_said_so_and_delivery_goes_on_once_it_is_free() {
         let own = builder().preloaded().start();
+        let (database, receiver) = (project_with_items(&own), Receiver::http());
+        let tenant = Tenant::with_items_to(&database, &receiver.url("/"));
+        let mut client = database.client();
+        let worker = wait_for_worker(&mut client);
+        let mut session = database.client();
+        let mut holder = session.transaction().expect("begin");
+        holder
+            .batch_execute("lock table int.plugin_delivery_queue in share mode")
+            .expect("lock");
+        wait_until(SOON, "the warning with its remedy", || {
+            let log = own.log();
+            log.contains("another session has locked int.plugin_delivery_queue")
+                && log.contains("pg_locks")
+        });
+        holder.rollback().expect("let go");
+        tenant.insert_items(&mut client, 1);
+        tenant.wait_delivered(&mut client, SOON);
+        assert_eq!(wait_for_worker(&mut client), worker);
+    }
+
+    #[test]
+    fn a_full_disk_under_the_queue_is_said_so_and_delivery_goes_on_once_there_is_room() {
+        // A worker that does not look is in none of PostgreSQL's short locks when it is frozen.
+        let own = builder()
+            .preloaded()
+            .setting("plugin_webhooks.poll_interval", "60s")
+            .start();
         let Some(volume) = own.tablespace_on_volume("small", 8) else {
             return; // Nobody but root can mount.
         };
