@@ -36,6 +36,7 @@ mod tests {
                 "(\"audit.track(regclass,text[])\",)",
                 "(\"audit.untrack(regclass)\",)",
                 "(\"int.enqueue_plugin_events_from_audit()\",)",
+                "(\"int.forget_subscriptions()\",)",
                 "(\"int.plugin_webhook_apply_action(uuid,text,jsonb)\",)",
                 "(\"int.resolve_installation_signing_secret(uuid)\",)",
                 "(\"plugin_webhooks.admin_tenant_id()\",\"anon authenticated\")",
