@@ -9,13 +9,16 @@ mod audit;
 mod catalog;
 mod delivery;
 mod error;
+mod home;
 mod host;
+mod host_keys;
 mod inbound;
 mod installation;
 mod pg;
 mod secrets;
 mod settings;
 mod subscription;
+mod take_over;
 mod worker;
 
 use pgrx::prelude::*;
@@ -24,14 +27,24 @@ pgrx::pg_module_magic!();
 
 extension_sql_file!("../sql/00_schemas.sql", name = "schemas", bootstrap);
 extension_sql_file!(
+    "../sql/05_take_over.sql",
+    name = "take_over",
+    requires = ["schemas"]
+);
+extension_sql_file!(
     "../sql/10_tables.sql",
     name = "tables",
-    requires = ["schemas"]
+    requires = ["take_over"]
+);
+extension_sql_file!(
+    "../sql/15_converge.sql",
+    name = "converge",
+    requires = ["tables"]
 );
 extension_sql_file!(
     "../sql/20_identity.sql",
     name = "identity",
-    requires = ["tables"]
+    requires = ["converge"]
 );
 extension_sql_file!(
     "../sql/30_views.sql",
@@ -40,10 +53,11 @@ extension_sql_file!(
 );
 extension_sql_file!("../sql/40_rpc.sql", name = "rpc", requires = ["views"]);
 extension_sql_file!("../sql/50_audit.sql", name = "audit", requires = ["rpc"]);
+extension_sql_file!("../sql/55_home.sql", name = "home", requires = ["audit"]);
 extension_sql_file!(
     "../sql/60_operator.sql",
     name = "operator",
-    requires = ["audit"]
+    requires = ["home"]
 );
 extension_sql_file!(
     "../sql/70_grants.sql",

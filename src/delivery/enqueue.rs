@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 
 use crate::error::{self, Error};
 use crate::settings::{self, Dispatch};
-use crate::{pg, worker};
+use crate::{home, host_keys, pg, worker};
 
 const ENQUEUE: &str = include_str!("enqueue.sql");
 
@@ -26,13 +26,17 @@ fn enqueue_plugin_events_from_audit<'a>(
         .into());
     }
     let data = std::ptr::from_ref(trigger.trigger_data()).cast_mut();
+    let at_home = home::was_here();
+    let _checked = host_keys::Enqueuing::declare();
     let enqueued = pg::as_owner_of(c"int", c"plugin_delivery_queue", || {
         Spi::connect(|client| {
             // SAFETY: makes the transition table visible to this SPI connection only.
             let code = unsafe { pg_sys::SPI_register_trigger_data(data) };
             Spi::check_status(code)?;
-            let plan = pg::kept(client, ENQUEUE, &[]);
-            client.select(plan, None, &[]).map(|table| table.len())
+            let plan = pg::kept(client, ENQUEUE, &[pg_sys::BuiltinOid::BOOLOID]);
+            client
+                .select(plan, None, &[at_home.into()])
+                .map(|table| table.len())
         })
     })
     .unwrap_or_report();

@@ -14,6 +14,7 @@ use plugin_webhooks_core::retry::{Schedule, Step};
 use plugin_webhooks_core::sender::{Failure, FailureKind, Outcome, Sender, Settings};
 use plugin_webhooks_core::signature;
 
+use super::identity::Gate;
 use super::{main_loop, transaction};
 use crate::delivery::lanes::Lanes;
 use crate::delivery::queue::{self, Claimed, Room, Settled, Source, Status};
@@ -69,6 +70,7 @@ pub struct Dispatcher {
     schedule: Schedule,
     warned: HashSet<Uuid>,
     recovered_at: Instant,
+    gate: Gate,
 }
 
 impl Dispatcher {
@@ -87,6 +89,7 @@ impl Dispatcher {
             schedule: Schedule::default(),
             warned: HashSet::new(),
             recovered_at: Instant::now(),
+            gate: Gate::default(),
         }
     }
 
@@ -130,6 +133,9 @@ impl Dispatcher {
             }
             if settled > 0 {
                 queue::settle(&self.outbox);
+            }
+            if !self.gate.is_open() {
+                return Ok(Vec::new());
             }
             if recover {
                 queue::recover(false);

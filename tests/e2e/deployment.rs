@@ -58,7 +58,9 @@ fn deliver_things_to(client: &mut Client, url: &str) {
 #[track_caller]
 fn insert_thing(client: &mut Client, id: i32) {
     client
-        .batch_execute(&format!("insert into public.things values ({id}, '{TENANT}')"))
+        .batch_execute(&format!(
+            "insert into public.things values ({id}, '{TENANT}')"
+        ))
         .expect("insert");
 }
 
@@ -76,7 +78,10 @@ mod create_extension {
         );
         assert_eq!(roles, 0);
         assert_eq!(
-            lines(&mut client, "select unnest(plugin_webhooks.grant_to_roles())"),
+            lines(
+                &mut client,
+                "select unnest(plugin_webhooks.grant_to_roles())"
+            ),
             Vec::<String>::new()
         );
         let receiver = Receiver::http();
@@ -121,7 +126,10 @@ mod create_extension {
             assert!(error.message().contains(encoding), "{}", error.message());
             assert!(error.hint().is_some_and(|hint| hint.contains("ENCODING")));
             assert_eq!(
-                count(&mut inside, "select count(*) from pg_namespace where nspname in ('int', 'audit', 'plugin_webhooks')"),
+                count(
+                    &mut inside,
+                    "select count(*) from pg_namespace where nspname in ('int', 'audit', 'plugin_webhooks')"
+                ),
                 0
             );
         }
@@ -426,7 +434,10 @@ mod grants {
         );
         for _ in 0..2 {
             assert_eq!(
-                lines(&mut client, "select unnest(plugin_webhooks.grant_to_roles())"),
+                lines(
+                    &mut client,
+                    "select unnest(plugin_webhooks.grant_to_roles())"
+                ),
                 ["anon", "authenticated", "service_role"]
             );
         }
@@ -511,22 +522,55 @@ mod grants {
             ("anon", "select plugin_webhooks.current_user_id()"),
             ("anon", "select public.rpc_process_plugin_deliveries()"),
             ("anon", "select public.rpc_register_plugin('a1', 'x')"),
-            ("anon", "select public.rpc_install_plugin(gen_random_uuid(), 'shown')"),
-            ("authenticated", "select public.rpc_process_plugin_deliveries()"),
-            ("authenticated", "select public.rpc_register_plugin('a1', 'x')"),
-            ("authenticated", "insert into int.plugins (key, name) values ('a1', 'x')"),
+            (
+                "anon",
+                "select public.rpc_install_plugin(gen_random_uuid(), 'shown')",
+            ),
+            (
+                "authenticated",
+                "select public.rpc_process_plugin_deliveries()",
+            ),
+            (
+                "authenticated",
+                "select public.rpc_register_plugin('a1', 'x')",
+            ),
+            (
+                "authenticated",
+                "insert into int.plugins (key, name) values ('a1', 'x')",
+            ),
             ("authenticated", "update int.plugins set name = 'x'"),
             ("authenticated", "delete from audit.entity_changes"),
             ("authenticated", "truncate int.plugin_delivery_queue"),
-            ("authenticated", "select nextval('audit.entity_changes_id_seq')"),
-            ("authenticated", "select plugin_webhooks.create_secret('a', 'b')"),
-            ("service_role", "select public.rpc_install_plugin(gen_random_uuid(), 'shown')"),
+            (
+                "authenticated",
+                "select nextval('audit.entity_changes_id_seq')",
+            ),
+            (
+                "authenticated",
+                "select plugin_webhooks.create_secret('a', 'b')",
+            ),
+            (
+                "service_role",
+                "select public.rpc_install_plugin(gen_random_uuid(), 'shown')",
+            ),
             ("service_role", "select * from int.plugins"),
-            ("service_role", "update int.plugin_delivery_queue set status = 'dead'"),
+            (
+                "service_role",
+                "update int.plugin_delivery_queue set status = 'dead'",
+            ),
             ("service_role", "select * from plugin_webhooks.secrets"),
-            ("service_role", "select int.resolve_installation_signing_secret(gen_random_uuid())"),
-            ("service_role", "select int.plugin_webhook_apply_action(gen_random_uuid(), 'noop', '{}')"),
-            ("service_role", "select plugin_webhooks.register_action('a.b', 'now'::regproc::regprocedure)"),
+            (
+                "service_role",
+                "select int.resolve_installation_signing_secret(gen_random_uuid())",
+            ),
+            (
+                "service_role",
+                "select int.plugin_webhook_apply_action(gen_random_uuid(), 'noop', '{}')",
+            ),
+            (
+                "service_role",
+                "select plugin_webhooks.register_action('a.b', 'now'::regproc::regprocedure)",
+            ),
             ("service_role", "select plugin_webhooks.grant_to_roles()"),
         ];
         for (role, sql) in refused {
@@ -594,7 +638,8 @@ mod pg_cron {
         let server = server(&[]);
         let mut client = server.connect("postgres");
         client.batch_execute(CREATE).expect("create extension");
-        let result = client.batch_execute("select plugin_webhooks.schedule_processor('now and then')");
+        let result =
+            client.batch_execute("select plugin_webhooks.schedule_processor('now and then')");
         assert!(result.is_err());
         assert_eq!(count(&mut client, "select count(*) from cron.job"), 0);
     }
@@ -620,7 +665,10 @@ mod pg_cron {
         insert_thing(&mut client, 1);
         insert_thing(&mut client, 2);
         assert_eq!(
-            count(&mut client, "select count(*) from int.plugin_delivery_queue where status = 'pending'"),
+            count(
+                &mut client,
+                "select count(*) from int.plugin_delivery_queue where status = 'pending'"
+            ),
             2,
             "dispatch is on_call"
         );
@@ -663,7 +711,10 @@ mod pg_cron {
         assert_eq!(receiver.count(), 0);
 
         assert_eq!(
-            lines(&mut client, "select unnest(plugin_webhooks.grant_to_roles())"),
+            lines(
+                &mut client,
+                "select unnest(plugin_webhooks.grant_to_roles())"
+            ),
             ["scheduler"]
         );
         server.restart();
@@ -715,6 +766,7 @@ mod settings {
                 "poll_interval integer 1000 100 60000 ms sighup",
                 "require_signature bool off sighup",
                 "secret_key_file string plugin_webhooks.key sighup",
+                "site string - sighup",
                 "worker_idle_timeout integer 120 1 86400 s sighup",
             ]
         );
@@ -789,8 +841,12 @@ mod settings {
             &mut client,
             "select substr(name, 17) from pg_settings where name like 'plugin_webhooks.%'",
         );
-        assert_eq!(seen.len(), 8);
-        assert!(secret.iter().all(|name| !seen.iter().any(|seen| seen == name)));
+        assert_eq!(seen.len(), 9);
+        assert!(
+            secret
+                .iter()
+                .all(|name| !seen.iter().any(|seen| seen == name))
+        );
     }
 }
 
@@ -800,12 +856,25 @@ mod drop_extension {
     /// Every object of this database that is not PostgreSQL's own.
     fn objects(client: &mut Client) -> Vec<String> {
         let catalogs = [
-            "pg_class", "pg_proc", "pg_type", "pg_namespace", "pg_policy", "pg_trigger", "pg_constraint",
-            "pg_attrdef", "pg_rewrite", "pg_extension", "pg_default_acl", "pg_event_trigger", "pg_operator",
+            "pg_class",
+            "pg_proc",
+            "pg_type",
+            "pg_namespace",
+            "pg_policy",
+            "pg_trigger",
+            "pg_constraint",
+            "pg_attrdef",
+            "pg_rewrite",
+            "pg_extension",
+            "pg_default_acl",
+            "pg_event_trigger",
+            "pg_operator",
         ];
         let parts: Vec<String> = catalogs
             .iter()
-            .map(|catalog| format!("select '{catalog} ' || oid as object from {catalog} where oid >= 16384"))
+            .map(|catalog| {
+                format!("select '{catalog} ' || oid as object from {catalog} where oid >= 16384")
+            })
             .collect();
         lines(
             client,

@@ -6,6 +6,7 @@
 
 mod account;
 mod caller;
+mod catalog;
 mod database;
 mod receiver;
 mod server;
@@ -19,7 +20,8 @@ pub use caller::{
     RoleOptions, as_user, create_supabase_roles, create_supabase_roles_with, describe,
     expect_sqlstate, quote_ident, quote_literal,
 };
-pub use database::{Database, HOST_SCHEMA};
+pub use catalog::{assert_same_lines, catalog};
+pub use database::{Database, HOST_SCHEMA, legacy, load_legacy};
 pub use receiver::{Received, Receiver, Reply};
 pub use server::{PsqlOutput, Server, ServerBuilder, StopMode};
 pub use signature::{sign, verify_signature};
