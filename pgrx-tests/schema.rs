@@ -399,6 +399,8 @@ mod tests {
                 "(int.plugin_webhook_subscriptions)",
                 "(int.plugins)",
                 "(plugin_webhooks.actions)",
+                "(plugin_webhooks.instance)",
+                "(plugin_webhooks.replaced)",
                 "(plugin_webhooks.secrets)",
             ]
         );

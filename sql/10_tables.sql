@@ -1,6 +1,6 @@
 -- The catalogue, the installations, their subscriptions, the audit log and the queue.
 
-CREATE TABLE int.plugins (
+CREATE TABLE IF NOT EXISTS int.plugins (
     id             uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
     key            text NOT NULL UNIQUE,
     name           text NOT NULL,
@@ -16,7 +16,7 @@ COMMENT ON TABLE int.plugins IS 'The catalogue of plugins. Written by rpc_regist
 COMMENT ON COLUMN int.plugins.key IS 'Stable name: 2 to 80 characters of a-z, 0-9 and _.';
 COMMENT ON COLUMN int.plugins.is_active IS 'An inactive plugin is hidden from v_plugins and refuses inbound calls.';
 
-CREATE TABLE int.plugin_installations (
+CREATE TABLE IF NOT EXISTS int.plugin_installations (
     id           uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
     tenant_id    uuid NOT NULL,
     plugin_id    uuid NOT NULL REFERENCES int.plugins (id) ON DELETE CASCADE,
@@ -30,14 +30,13 @@ CREATE TABLE int.plugin_installations (
         CHECK (status IN ('installed', 'disabled', 'uninstalled')),
     CONSTRAINT plugin_installations_tenant_id_plugin_id_key UNIQUE (tenant_id, plugin_id)
 );
-CREATE INDEX plugin_installations_plugin_id_idx ON int.plugin_installations (plugin_id);
 COMMENT ON TABLE int.plugin_installations IS 'One plugin of one tenant: where its deliveries go and which secret signs them.';
 COMMENT ON COLUMN int.plugin_installations.status IS 'installed: delivers. disabled, uninstalled: enqueues and sends nothing.';
 COMMENT ON COLUMN int.plugin_installations.secret_ref IS 'Name of the signing secret in Vault or in the embedded store; never the secret itself.';
 COMMENT ON COLUMN int.plugin_installations.config IS 'webhook_url (http or https), headers (object of strings), timeout_ms (1000 to 120000, default 15000); other keys are the plugin''s own.';
 COMMENT ON COLUMN int.plugin_installations.installed_by IS 'The user who installed it; null for an operator.';
 
-CREATE TABLE int.plugin_webhook_subscriptions (
+CREATE TABLE IF NOT EXISTS int.plugin_webhook_subscriptions (
     id                       uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
     plugin_installation_id   uuid NOT NULL REFERENCES int.plugin_installations (id) ON DELETE CASCADE,
     table_schema             text NOT NULL,
@@ -58,7 +57,7 @@ COMMENT ON COLUMN int.plugin_webhook_subscriptions.operations IS 'Non-empty subs
 COMMENT ON COLUMN int.plugin_webhook_subscriptions.changed_fields_allowlist IS 'For UPDATE: at least one changed column must be in it. Null or empty: every update.';
 COMMENT ON COLUMN int.plugin_webhook_subscriptions.include_payload IS 'true: the delivery carries old_data and new_data. false: record_id and changed_fields only.';
 
-CREATE TABLE audit.entity_changes (
+CREATE TABLE IF NOT EXISTS audit.entity_changes (
     id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     table_schema   text NOT NULL,
     table_name     text NOT NULL,
@@ -74,14 +73,13 @@ CREATE TABLE audit.entity_changes (
     created_at     timestamptz NOT NULL DEFAULT pg_catalog.now(),
     CONSTRAINT entity_changes_operation_check CHECK (operation IN ('INSERT', 'UPDATE', 'DELETE'))
 );
-CREATE INDEX entity_changes_tenant_id_idx ON audit.entity_changes (tenant_id, id);
 COMMENT ON TABLE audit.entity_changes IS 'The audit log: one row a changed row. Written by audit.log_entity_change().';
 COMMENT ON COLUMN audit.entity_changes.record_id IS 'The changed row''s id as text.';
 COMMENT ON COLUMN audit.entity_changes.changed_fields IS 'UPDATE only: the columns whose value changed, in the table''s column order.';
 COMMENT ON COLUMN audit.entity_changes.user_id IS 'Claim sub of the session that made the change, where there is one.';
 COMMENT ON COLUMN audit.entity_changes.tenant_id IS 'The row''s tenant_id; app.tenants counts as its own tenant. Null: no delivery.';
 
-CREATE TABLE int.plugin_delivery_queue (
+CREATE TABLE IF NOT EXISTS int.plugin_delivery_queue (
     id                      uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
     tenant_id               uuid NOT NULL,
     plugin_installation_id  uuid NOT NULL REFERENCES int.plugin_installations (id) ON DELETE CASCADE,
@@ -103,7 +101,12 @@ CREATE TABLE int.plugin_delivery_queue (
     CONSTRAINT plugin_delivery_queue_attempts_check CHECK (attempts >= 0),
     CONSTRAINT plugin_delivery_queue_installation_change_key
         UNIQUE (plugin_installation_id, source_entity_change_id)
-) WITH (
+);
+-- An older form has neither lease nor claim.
+ALTER TABLE int.plugin_delivery_queue
+    ADD COLUMN IF NOT EXISTS claim_id bigint,
+    ADD COLUMN IF NOT EXISTS lease_expires_at timestamptz;
+ALTER TABLE int.plugin_delivery_queue SET (
     -- Every delivery is updated twice soon after its insert.
     fillfactor = 70,
     autovacuum_vacuum_scale_factor = 0.02,
@@ -111,13 +114,6 @@ CREATE TABLE int.plugin_delivery_queue (
     autovacuum_vacuum_cost_delay = 0,
     autovacuum_analyze_scale_factor = 0.05
 );
-CREATE INDEX plugin_delivery_queue_pending_idx
-    ON int.plugin_delivery_queue (plugin_installation_id, next_attempt_at) WHERE status = 'pending';
-CREATE INDEX plugin_delivery_queue_sending_idx
-    ON int.plugin_delivery_queue (lease_expires_at) WHERE status = 'sending';
-CREATE INDEX plugin_delivery_queue_tenant_id_idx ON int.plugin_delivery_queue (tenant_id, created_at);
-CREATE INDEX plugin_delivery_queue_source_entity_change_id_idx
-    ON int.plugin_delivery_queue (source_entity_change_id);
 COMMENT ON TABLE int.plugin_delivery_queue IS 'The outbox: one row for each change and installation that subscribed to it.';
 COMMENT ON COLUMN int.plugin_delivery_queue.id IS 'Sent as X-Plugin-Delivery-Id; the same for every attempt.';
 COMMENT ON COLUMN int.plugin_delivery_queue.payload IS 'The request body is exactly payload::text.';
@@ -129,24 +125,20 @@ COMMENT ON COLUMN int.plugin_delivery_queue.sent_at IS 'When the last attempt wa
 COMMENT ON COLUMN int.plugin_delivery_queue.claim_id IS 'Fencing token of the claim that sends it; null while handed over by the processor. An outcome of another claim changes nothing.';
 COMMENT ON COLUMN int.plugin_delivery_queue.lease_expires_at IS 'A sending row goes back to pending when this has passed.';
 
--- Host tables give tenants and users their foreign keys.
-DO $$
-BEGIN
-    IF pg_catalog.to_regclass('app.tenants') IS NOT NULL THEN
-        ALTER TABLE int.plugin_installations ADD CONSTRAINT plugin_installations_tenant_id_fkey
-            FOREIGN KEY (tenant_id) REFERENCES app.tenants (id) ON DELETE CASCADE;
-        ALTER TABLE int.plugin_delivery_queue ADD CONSTRAINT plugin_delivery_queue_tenant_id_fkey
-            FOREIGN KEY (tenant_id) REFERENCES app.tenants (id) ON DELETE CASCADE;
-    END IF;
-    IF pg_catalog.to_regclass('auth.users') IS NOT NULL THEN
-        ALTER TABLE int.plugin_installations ADD CONSTRAINT plugin_installations_installed_by_fkey
-            FOREIGN KEY (installed_by) REFERENCES auth.users (id) ON DELETE SET NULL;
-    END IF;
-END
-$$;
-
 -- The extension's own tables. Nobody but its functions reads them.
-CREATE TABLE plugin_webhooks.secrets (
+CREATE TABLE IF NOT EXISTS plugin_webhooks.instance (
+    system_identifier text NOT NULL,
+    database_oid      bigint NOT NULL,
+    extension_oid     bigint NOT NULL,
+    site              text NOT NULL,
+    since             timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+COMMENT ON TABLE plugin_webhooks.instance IS 'Where this data is at home. A dump carries the row along: where it does not describe the place it is in, nothing is sent until plugin_webhooks.resume().';
+COMMENT ON COLUMN plugin_webhooks.instance.system_identifier IS 'The cluster, as pg_control_system() names it.';
+COMMENT ON COLUMN plugin_webhooks.instance.extension_oid IS 'Oid of this CREATE EXTENSION: another one after a restore into the same database.';
+COMMENT ON COLUMN plugin_webhooks.instance.site IS 'plugin_webhooks.site at that time: tells physical copies apart.';
+
+CREATE TABLE IF NOT EXISTS plugin_webhooks.secrets (
     id          uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
     name        text NOT NULL UNIQUE,
     description text NOT NULL DEFAULT '',
@@ -161,7 +153,7 @@ CREATE TABLE plugin_webhooks.secrets (
 COMMENT ON TABLE plugin_webhooks.secrets IS 'Embedded secret store, used where vault.decrypted_secrets does not exist. XChaCha20-Poly1305; the key is in the file plugin_webhooks.secret_key_file.';
 COMMENT ON COLUMN plugin_webhooks.secrets.key_id IS 'Which key encrypted it: first 16 hex digits of a hash of the key.';
 
-CREATE TABLE plugin_webhooks.actions (
+CREATE TABLE IF NOT EXISTS plugin_webhooks.actions (
     action         text PRIMARY KEY,
     handler_schema text NOT NULL,
     handler_name   text NOT NULL,
@@ -170,13 +162,15 @@ CREATE TABLE plugin_webhooks.actions (
 );
 COMMENT ON TABLE plugin_webhooks.actions IS 'Inbound actions added with plugin_webhooks.register_action. noop and work_order.create are built in.';
 
-CREATE UNLOGGED TABLE plugin_webhooks.rate_limits (
+CREATE UNLOGGED TABLE IF NOT EXISTS plugin_webhooks.rate_limits (
     bucket       text PRIMARY KEY,
     window_start timestamptz NOT NULL,
     hits         integer NOT NULL
 );
 COMMENT ON TABLE plugin_webhooks.rate_limits IS 'Calls in the current minute, where the host brings no util.check_rate_limit. Not worth a WAL record: lost in a crash.';
 
+ALTER TABLE plugin_webhooks.instance ENABLE ROW LEVEL SECURITY;
+ALTER TABLE plugin_webhooks.replaced ENABLE ROW LEVEL SECURITY;
 ALTER TABLE int.plugins ENABLE ROW LEVEL SECURITY;
 ALTER TABLE int.plugin_installations ENABLE ROW LEVEL SECURITY;
 ALTER TABLE int.plugin_webhook_subscriptions ENABLE ROW LEVEL SECURITY;
@@ -195,3 +189,5 @@ SELECT pg_catalog.pg_extension_config_dump('audit.entity_changes_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('int.plugin_delivery_queue', '');
 SELECT pg_catalog.pg_extension_config_dump('plugin_webhooks.secrets', '');
 SELECT pg_catalog.pg_extension_config_dump('plugin_webhooks.actions', '');
+SELECT pg_catalog.pg_extension_config_dump('plugin_webhooks.instance', '');
+SELECT pg_catalog.pg_extension_config_dump('plugin_webhooks.replaced', '');

@@ -1,6 +1,26 @@
 -- Who may do what. First nobody, whatever default privileges say; then the roles of the interface, where they exist.
 
-CREATE FUNCTION plugin_webhooks.grant_to_roles() RETURNS text[]
+CREATE OR REPLACE FUNCTION plugin_webhooks.grant_on_schema(schema_name text, role_name text) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    statement CONSTANT text := pg_catalog.format('GRANT USAGE ON SCHEMA %I TO %I', schema_name, role_name);
+BEGIN
+    IF EXISTS (SELECT FROM pg_catalog.pg_depend AS d
+               JOIN pg_catalog.pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'plugin_webhooks'
+               WHERE d.classid = 'pg_catalog.pg_namespace'::regclass AND d.objid = schema_name::regnamespace AND d.deptype = 'e') THEN
+        EXECUTE statement;
+    ELSE
+        -- In CREATE EXTENSION PostgreSQL would take all that is granted on the host's schema for a part of the
+        -- extension, and no dump would carry it.
+        PERFORM plugin_webhooks.grant_as_administrator(statement);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION plugin_webhooks.grant_on_schema(text, text) IS
+    'Grants USAGE on a schema, which may be the host''s, to a role. Called by grant_to_roles(). Executable by the owner only.';
+
+CREATE OR REPLACE FUNCTION plugin_webhooks.grant_to_roles() RETURNS text[]
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
@@ -27,11 +47,9 @@ BEGIN
             ('service_role', 'int', 'plugin_delivery_attempts', 'true')
         ) AS p (role_name, schema_name, table_name, condition)
         WHERE pg_catalog.to_regrole(p.role_name) IS NOT NULL
-          AND NOT EXISTS (
-              SELECT FROM pg_catalog.pg_policies AS existing
-              WHERE existing.schemaname = p.schema_name::name AND existing.tablename = p.table_name::name
-                AND existing.policyname = (p.table_name || '_select_' || p.role_name)::name)
     LOOP
+        EXECUTE pg_catalog.format('DROP POLICY IF EXISTS %I ON %I.%I',
+            policy.table_name || '_select_' || policy.role_name, policy.schema_name, policy.table_name);
         EXECUTE pg_catalog.format('CREATE POLICY %I ON %I.%I FOR SELECT TO %I USING (%s)',
             policy.table_name || '_select_' || policy.role_name,
             policy.schema_name, policy.table_name, policy.role_name, policy.condition);
@@ -51,7 +69,8 @@ BEGIN
     END IF;
 
     IF pg_catalog.to_regrole('authenticated') IS NOT NULL THEN
-        GRANT USAGE ON SCHEMA int, audit TO authenticated;
+        PERFORM plugin_webhooks.grant_on_schema('int', 'authenticated');
+        PERFORM plugin_webhooks.grant_on_schema('audit', 'authenticated');
         GRANT SELECT ON public.v_plugins, public.v_plugin_installations,
             public.v_plugin_webhook_subscriptions, public.v_plugin_delivery_queue_recent,
             public.v_plugin_delivery_attempts, public.v_audit_entity_changes TO authenticated;
@@ -70,7 +89,7 @@ BEGIN
     END IF;
 
     IF pg_catalog.to_regrole('service_role') IS NOT NULL THEN
-        GRANT USAGE ON SCHEMA int TO service_role;
+        PERFORM plugin_webhooks.grant_on_schema('int', 'service_role');
         GRANT SELECT ON int.plugin_delivery_queue, int.plugin_delivery_attempts TO service_role;
         GRANT EXECUTE ON FUNCTION
             public.rpc_register_plugin(text, text, text, boolean, boolean),
@@ -86,7 +105,7 @@ BEGIN
             'SELECT DISTINCT j.username::text AS role_name FROM cron.job AS j
              WHERE j.jobname = ''plugin_webhook_process'' AND pg_catalog.to_regrole(pg_catalog.quote_ident(j.username)) IS NOT NULL'
         LOOP
-            EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA public TO %I', cron_job.role_name);
+            PERFORM plugin_webhooks.grant_on_schema('public', cron_job.role_name);
             EXECUTE pg_catalog.format(
                 'GRANT EXECUTE ON FUNCTION public.rpc_process_plugin_deliveries(integer) TO %I', cron_job.role_name);
             granted := granted || cron_job.role_name;
@@ -97,6 +116,35 @@ END
 $$;
 COMMENT ON FUNCTION plugin_webhooks.grant_to_roles() IS
     'Grants anon, authenticated, service_role and pg_cron''s role what the interface gives them, as far as these roles exist, with their row policies; returns the roles granted. CREATE EXTENSION calls it; call it again when a role appears later. Executable by the owner only.';
+
+-- Functions that run with their owner's rights belong to whom 05_take_over.sql found, all other code to the
+-- extension's owner: the owner of a table that was taken over must not change what a superuser runs.
+DO $$
+DECLARE
+    member record;
+BEGIN
+    FOR member IN
+        SELECT 'FUNCTION'::text AS kind, p.oid::regprocedure::text AS name,
+               CASE WHEN p.prosecdef THEN o.object ELSE pg_catalog.pg_get_userbyid(e.extowner)::text END AS owner
+        FROM pg_catalog.pg_extension AS e
+        JOIN pg_catalog.pg_depend AS d ON d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
+        JOIN pg_catalog.pg_proc AS p ON d.classid = 'pg_catalog.pg_proc'::regclass AND p.oid = d.objid
+        CROSS JOIN (SELECT t.object FROM plugin_webhooks.taking_over AS t WHERE t.note = 'function owner') AS o
+        WHERE e.extname = 'plugin_webhooks'
+          AND NOT (p.prosecdef AND EXISTS (SELECT FROM plugin_webhooks.taking_over AS t
+                                           WHERE t.note = 'function' AND t.object = p.oid::regprocedure::text))
+        UNION ALL
+        SELECT CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, c.oid::regclass::text, pg_catalog.pg_get_userbyid(e.extowner)
+        FROM pg_catalog.pg_extension AS e
+        JOIN pg_catalog.pg_depend AS d ON d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
+        JOIN pg_catalog.pg_class AS c ON d.classid = 'pg_catalog.pg_class'::regclass AND c.oid = d.objid
+        WHERE e.extname = 'plugin_webhooks'
+          AND (c.relkind = 'v' OR c.oid IN ('plugin_webhooks.instance'::regclass, 'plugin_webhooks.replaced'::regclass))
+    LOOP
+        EXECUTE pg_catalog.format('ALTER %s %s OWNER TO %I', member.kind, member.name, member.owner);
+    END LOOP;
+END
+$$;
 
 DO $$
 DECLARE
@@ -130,16 +178,25 @@ BEGIN
         WHERE d.deptype = 'e' AND d.classid = 'pg_catalog.pg_namespace'::regclass
           AND d.refclassid = 'pg_catalog.pg_extension'::regclass
     LOOP
+        -- Also where PUBLIC has nothing: PostgreSQL records what a dump compares with at every GRANT and REVOKE.
+        EXECUTE pg_catalog.format('REVOKE ALL ON %s %s FROM PUBLIC', member.kind, member.name);
         FOR entry IN
-            SELECT DISTINCT x.grantee FROM pg_catalog.aclexplode(member.acl) AS x
-            WHERE x.grantee <> member.owner
+            SELECT x.grantee FROM pg_catalog.aclexplode(member.acl) AS x
+            WHERE x.grantee <> member.owner AND x.grantee <> 0
+            UNION
+            SELECT x.grantee FROM pg_catalog.pg_attribute AS a, pg_catalog.aclexplode(a.attacl) AS x
+            WHERE member.kind = 'TABLE' AND a.attrelid = pg_catalog.to_regclass(CASE member.kind WHEN 'TABLE' THEN member.name END)
+              AND x.grantee <> member.owner AND x.grantee <> 0
         LOOP
-            EXECUTE pg_catalog.format('REVOKE ALL ON %s %s FROM %s', member.kind, member.name,
-                CASE entry.grantee WHEN 0 THEN 'PUBLIC'
-                     ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(entry.grantee)) END);
+            EXECUTE pg_catalog.format('REVOKE ALL ON %s %s FROM %s CASCADE', member.kind, member.name,
+                pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(entry.grantee)));
         END LOOP;
     END LOOP;
 END
 $$;
 
 SELECT plugin_webhooks.grant_to_roles();
+SELECT plugin_webhooks.attach_host();
+
+-- What an administrator had granted to other roles on objects that were there before.
+SELECT plugin_webhooks.grant_as_administrator(t.statement) FROM plugin_webhooks.taking_over AS t WHERE t.note = 'grant';

@@ -1,4 +1,51 @@
 -- Last words of CREATE EXTENSION.
+
+-- Data that is here while the script runs is at home here: it was taken over, or is being upgraded. A dump
+-- brings its data later, and the place it comes from along.
+DO $$
+BEGIN
+    PERFORM plugin_webhooks.settle_pg_net();
+    IF NOT EXISTS (SELECT FROM plugin_webhooks.instance) AND EXISTS (SELECT FROM int.plugins) THEN
+        PERFORM plugin_webhooks.resume();
+    END IF;
+END
+$$;
+
+-- After a take-over: no DROP EXTENSION by surprise, and what the administrator should know.
+DO $$
+DECLARE
+    refused text;
+    extras  text;
+BEGIN
+    IF EXISTS (SELECT FROM plugin_webhooks.taking_over AS t WHERE t.note = 'table') THEN
+        IF pg_catalog.to_regclass('audit.hand_back_before_drop_extension') IS NULL THEN
+            CREATE VIEW audit.hand_back_before_drop_extension AS
+                SELECT 'SELECT plugin_webhooks.hand_back()'::text AS statement FROM audit.entity_changes WHERE false;
+            COMMENT ON VIEW audit.hand_back_before_drop_extension IS
+                'Depends on the audit log and is no part of the extension, so that DROP EXTENSION plugin_webhooks refuses to delete what was here before. SELECT plugin_webhooks.hand_back() first.';
+            ALTER EXTENSION plugin_webhooks DROP VIEW audit.hand_back_before_drop_extension;
+        END IF;
+        SELECT pg_catalog.string_agg(pg_catalog.format('installation %s: %s', r.installation_id, r.reason), E'\n' ORDER BY r.installation_id)
+        INTO refused FROM plugin_webhooks.refused_installations() AS r;
+        IF refused IS NOT NULL THEN
+            RAISE WARNING 'the address policy refuses the webhook_url of installations that were taken over'
+                USING DETAIL = refused,
+                      HINT = 'List their networks in plugin_webhooks.allowed_networks, or have the URLs changed. SELECT * FROM plugin_webhooks.refused_installations() lists them again.';
+        END IF;
+        SELECT pg_catalog.string_agg(n.statement, E'\n' ORDER BY n.object, n.statement)
+        INTO extras FROM plugin_webhooks.not_in_dumps AS n WHERE n.kind IN ('index', 'trigger', 'policy', 'constraint')
+          -- Triggers on the host's tables stand for these.
+          AND n.statement NOT LIKE '% FOREIGN KEY %';
+        IF extras IS NOT NULL THEN
+            RAISE WARNING 'pg_dump does not carry everything that was on the tables'
+                USING DETAIL = extras,
+                      HINT = 'Keep the statements of plugin_webhooks.not_in_dumps with each dump.';
+        END IF;
+    END IF;
+END
+$$;
+DROP TABLE plugin_webhooks.taking_over;
+
 SELECT plugin_webhooks.wake_launcher();
 
 DO $$

@@ -32,6 +32,18 @@ pub enum Error {
     Unknown(&'static str),
     /// 23503
     UnknownReference { name: &'static str, value: String },
+    /// 23503, what a foreign key would say
+    NoReferencedRow {
+        column: String,
+        value: String,
+        table: String,
+    },
+    /// 23503, the same from the other side
+    StillReferenced {
+        host: String,
+        table: String,
+        column: String,
+    },
     /// 22023
     Config(plugin_webhooks_core::endpoint::ConfigError),
     /// 22023
@@ -116,6 +128,16 @@ impl Error {
             Self::UnknownReference { name, value } => (
                 Code::ERRCODE_FOREIGN_KEY_VIOLATION,
                 format!("{name} \"{value}\" does not exist for this tenant"),
+                None,
+            ),
+            Self::NoReferencedRow { column, value, table } => (
+                Code::ERRCODE_FOREIGN_KEY_VIOLATION,
+                format!("{column} \"{value}\" is not present in {table}"),
+                None,
+            ),
+            Self::StillReferenced { host, table, column } => (
+                Code::ERRCODE_FOREIGN_KEY_VIOLATION,
+                format!("a row of {host} is still referenced by {column} of {table}"),
                 None,
             ),
             Self::Config(error) => (

@@ -10,7 +10,9 @@ mod audit;
 mod catalog;
 mod delivery;
 mod error;
+mod home;
 mod host;
+mod host_keys;
 mod inbound;
 mod installation;
 mod invalidation;
@@ -20,6 +22,7 @@ mod raw;
 mod secrets;
 mod settings;
 mod subscription;
+mod take_over;
 mod worker;
 
 use pgrx::prelude::*;
@@ -28,9 +31,14 @@ pgrx::pg_module_magic!();
 
 extension_sql_file!("../sql/00_schemas.sql", name = "schemas", bootstrap);
 extension_sql_file!(
+    "../sql/05_take_over.sql",
+    name = "take_over",
+    requires = ["schemas"]
+);
+extension_sql_file!(
     "../sql/10_tables.sql",
     name = "tables",
-    requires = ["schemas"]
+    requires = ["take_over"]
 );
 extension_sql_file!(
     "../sql/12_attempts.sql",
@@ -38,9 +46,14 @@ extension_sql_file!(
     requires = ["tables"]
 );
 extension_sql_file!(
+    "../sql/15_converge.sql",
+    name = "converge",
+    requires = ["attempts"]
+);
+extension_sql_file!(
     "../sql/20_identity.sql",
     name = "identity",
-    requires = ["attempts"]
+    requires = ["converge"]
 );
 extension_sql_file!(
     "../sql/30_views.sql",
@@ -49,10 +62,11 @@ extension_sql_file!(
 );
 extension_sql_file!("../sql/40_rpc.sql", name = "rpc", requires = ["views"]);
 extension_sql_file!("../sql/50_audit.sql", name = "audit", requires = ["rpc"]);
+extension_sql_file!("../sql/55_home.sql", name = "home", requires = ["audit"]);
 extension_sql_file!(
     "../sql/60_operator.sql",
     name = "operator",
-    requires = ["audit"]
+    requires = ["home"]
 );
 extension_sql_file!(
     "../sql/70_grants.sql",

@@ -32,6 +32,7 @@ static SECRET_KEY_FILE: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"plugin_webhooks.key"));
 static LEASE: GucSetting<i32> = GucSetting::<i32>::new(300);
 static POLL_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(1_000);
+static SITE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static WORKER_IDLE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(120);
 static MAX_SLOW_IN_FLIGHT: GucSetting<i32> = GucSetting::<i32>::new(256);
 static MAX_PROBE_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(60_000);
@@ -222,6 +223,14 @@ pub fn define() {
         GucContext::Sighup,
         GucFlags::UNIT_S,
     );
+    GucRegistry::define_string_guc(
+        c"plugin_webhooks.site",
+        c"Name of the place this server stands for: a physical copy with another one sends nothing until plugin_webhooks.resume().",
+        c"Set it where a copy of the data directory does not take it along.",
+        &SITE,
+        GucContext::Sighup,
+        plain,
+    );
     // SAFETY: reserves the prefix, so that a misspelt setting is refused.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"plugin_webhooks".as_ptr()) };
 }
@@ -256,6 +265,10 @@ pub fn require_signature() -> bool {
 /// Path of the key file, absolute.
 pub fn secret_key_file() -> std::path::PathBuf {
     in_data_directory(&text(&SECRET_KEY_FILE))
+}
+
+pub fn site() -> String {
+    text(&SITE)
 }
 
 pub fn lease() -> Duration {

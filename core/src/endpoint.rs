@@ -1,12 +1,18 @@
 //! Owns the rules of an installation's `config`: strict when a tenant stores one, lenient when an
 //! old row is read for sending. Never resolves the host; addresses are judged by `egress`.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use ureq::http;
-use url::Url;
+use url::{Host, Url};
+
+use crate::egress::{self, AllowedNetworks, Denied};
 
 use crate::retry::{MAX_DELAY, MAX_DELAYS, MIN_DELAY, Schedule};
 
@@ -87,6 +93,22 @@ pub struct Endpoint {
     pub timeout: Duration,
     /// The installation's own retry schedule, when it has one.
     pub retry_schedule: Option<Schedule>,
+}
+
+impl Endpoint {
+    /// Why the address policy refuses the URL as it is written, without resolving its name.
+    pub fn refused_as_written(&self, allowed: &AllowedNetworks) -> Option<Denied> {
+        let plain_http = self.url.scheme() == "http";
+        let address: IpAddr = match self.url.host()? {
+            Host::Ipv4(ip) => ip.into(),
+            Host::Ipv6(ip) => ip.into(),
+            Host::Domain("localhost") => Ipv4Addr::LOCALHOST.into(),
+            // Its addresses may be opened.
+            Host::Domain(_) if *allowed != AllowedNetworks::default() => return None,
+            Host::Domain(_) => return plain_http.then_some(Denied::PlainHttp),
+        };
+        egress::check(address, plain_http, allowed).err()
+    }
 }
 
 /// Why a stored configuration cannot be used.

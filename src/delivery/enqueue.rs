@@ -19,7 +19,7 @@ use crate::append::{Appender, Fate, Layout};
 use crate::audit::Change;
 use crate::error::{self, Error};
 use crate::settings::{self, Dispatch};
-use crate::{pg, worker};
+use crate::{home, host_keys, pg, worker};
 
 const SYMBOL: &CStr = c"enqueue_plugin_events_from_audit_wrapper";
 const INSTALLATION: &str = "plugin_installation_id";
@@ -114,7 +114,14 @@ impl Enqueuer {
     fn add(&mut self, change: &AuditedChange<'_>, tenant: &[u8; 16], to: &Subscription) {
         self.enqueued += 1;
         if self.queue.is_none() {
-            self.queue = Appender::open(&QUEUE, |_| Fate::Fires);
+            self.queue = Appender::open(&QUEUE, |trigger| {
+                // The change and the installation are there, and the tenant is the installation's.
+                if host_keys::is_check(trigger) {
+                    Fate::Replaced
+                } else {
+                    Fate::Fires
+                }
+            });
         }
         let event_type = self.event_type(change);
         let Some(queue) = &mut self.queue else {
@@ -181,12 +188,14 @@ fn statement(changes: &str) -> String {
 fn enqueue_by_statement(change: i64) -> usize {
     static STATEMENT: OnceLock<String> = OnceLock::new();
     let sql = STATEMENT
-        .get_or_init(|| statement("(SELECT e.* FROM audit.entity_changes AS e WHERE e.id = $1)"));
+        .get_or_init(|| statement("(SELECT e.* FROM audit.entity_changes AS e WHERE e.id = $2)"));
+    let at_home = home::was_here();
+    let _checked = host_keys::Enqueuing::declare();
     pg::as_owner_of(c"int", c"plugin_delivery_queue", || {
         pg::run_kept(
             sql,
-            &[pg_sys::BuiltinOid::INT8OID],
-            &[change.into()],
+            &[pg_sys::BuiltinOid::BOOLOID, pg_sys::BuiltinOid::INT8OID],
+            &[at_home.into(), change.into()],
             |table| Ok(table.len()),
         )
     })
@@ -197,13 +206,17 @@ fn enqueue_inserted(trigger: &pgrx::PgTrigger<'_>) -> usize {
     static STATEMENT: OnceLock<String> = OnceLock::new();
     let sql = STATEMENT.get_or_init(|| statement("inserted"));
     let data = std::ptr::from_ref(trigger.trigger_data()).cast_mut();
+    let at_home = home::was_here();
+    let _checked = host_keys::Enqueuing::declare();
     pg::as_owner_of(c"int", c"plugin_delivery_queue", || {
         Spi::connect(|client| {
             // SAFETY: makes the transition table visible to this SPI connection only.
             let code = unsafe { pg_sys::SPI_register_trigger_data(data) };
             Spi::check_status(code)?;
-            let plan = pg::kept(client, sql, &[]);
-            client.select(plan, None, &[]).map(|table| table.len())
+            let plan = pg::kept(client, sql, &[pg_sys::BuiltinOid::BOOLOID]);
+            client
+                .select(plan, None, &[at_home.into()])
+                .map(|table| table.len())
         })
     })
     .unwrap_or_report()

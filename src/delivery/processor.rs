@@ -5,7 +5,7 @@ use pgrx::prelude::*;
 
 use super::queue;
 use crate::error::{Error, Result};
-use crate::{settings, worker};
+use crate::{home, settings, worker};
 
 const DEFAULT_BATCH: i32 = 25;
 const MAX_BATCH: i32 = 10_000;
@@ -20,6 +20,10 @@ fn rpc_process_plugin_deliveries(p_batch_size: Option<i32>) -> Result<i32> {
         Some(size) if size >= 1 => size.min(MAX_BATCH),
         _ => DEFAULT_BATCH,
     };
+    if let Some(reason) = home::paused_because() {
+        home::warn_paused(&reason);
+        return Ok(0);
+    }
     queue::recover(false);
     if !worker::ensure_running() {
         // Rows that nobody would take must stay pending.

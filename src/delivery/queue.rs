@@ -244,6 +244,30 @@ pub fn locked(outcomes: &[Settled]) -> HashSet<Uuid> {
     })
 }
 
+/// Returns every row under way to the queue, whoever claimed it.
+pub fn release() -> usize {
+    as_queue_owner(|| {
+        pg::write(
+            "UPDATE int.plugin_delivery_queue
+             SET status = 'pending', claim_id = NULL, lease_expires_at = NULL, updated_at = pg_catalog.clock_timestamp()
+             WHERE status = 'sending'",
+            &[],
+        )
+    })
+}
+
+/// Settles rows that pg_net has sent with one of these request ids; returns how many.
+pub fn settle_pg_net(answered: Vec<i64>) -> usize {
+    as_queue_owner(|| {
+        pg::write(
+            "UPDATE int.plugin_delivery_queue
+             SET status = 'delivered', last_error = NULL, updated_at = pg_catalog.clock_timestamp()
+             WHERE status = 'sending' AND lease_expires_at IS NULL AND net_request_id = ANY ($1)",
+            &[answered.into()],
+        )
+    })
+}
+
 /// Returns lost rows to the queue; `all`: also those of claims that are not over, for a worker that
 /// starts and knows that it is alone. Returns how many.
 pub fn recover(all: bool) -> usize {

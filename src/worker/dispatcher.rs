@@ -15,6 +15,7 @@ use plugin_webhooks_core::retry::{Answer, Schedule, Step};
 use plugin_webhooks_core::sender::{Failure, FailureKind, Outcome, Sender, Settings};
 use plugin_webhooks_core::signature;
 
+use super::identity::Gate;
 use super::retention::Sweeper;
 use super::{main_loop, transaction};
 use crate::delivery::attempts::{self, Attempt};
@@ -113,6 +114,7 @@ pub struct Dispatcher {
     sweeper: Sweeper,
     warned: HashSet<Uuid>,
     recovered_at: Instant,
+    gate: Gate,
 }
 
 impl Dispatcher {
@@ -134,6 +136,7 @@ impl Dispatcher {
             sweeper: Sweeper::new(),
             warned: HashSet::new(),
             recovered_at: Instant::now(),
+            gate: Gate::default(),
         }
     }
 
@@ -227,6 +230,9 @@ impl Dispatcher {
             }
             if !self.log.is_empty() && attempts::exist() {
                 attempts::log(&self.log);
+            }
+            if !self.gate.is_open() {
+                return Ok(Vec::new());
             }
             if recover {
                 queue::recover(false);

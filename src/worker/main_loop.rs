@@ -10,7 +10,7 @@ use pgrx::prelude::*;
 use super::dispatcher::{Dispatcher, Tick};
 use super::{Lock, give_back, preloaded, take_alone, transaction};
 use crate::delivery::queue;
-use crate::error;
+use crate::{error, home};
 
 /// How long a queue that could not be reached (DDL on it, an error) is left alone: the first time, and
 /// at most.
@@ -147,9 +147,16 @@ pub extern "C-unwind" fn plugin_webhooks_worker_main(arg: pg_sys::Datum) {
     }
 }
 
+/// A copy leaves its rows as they came.
+fn recover_at_home() {
+    if home::is_here() {
+        queue::recover(true);
+    }
+}
+
 fn serve(extension: pg_sys::Oid) {
     let mut failures = 0;
-    while let Err(error) = transaction::run(c"recovering", || queue::recover(true)) {
+    while let Err(error) = transaction::run(c"recovering", recover_at_home) {
         warn(&error, failures);
         wait(rest(failures));
         failures += 1;

@@ -2,6 +2,7 @@
 //! The delivering itself is in `main_loop` and `dispatcher`.
 
 mod dispatcher;
+mod identity;
 mod launcher;
 mod main_loop;
 mod retention;

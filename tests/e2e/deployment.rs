@@ -778,6 +778,7 @@ mod settings {
                 "retry_schedule string 2min, 4min, 8min, 16min, 32min, 64min, 64min sighup",
                 "secret_key_file string plugin_webhooks.key sighup",
                 "show_internal_bodies bool on sighup",
+                "site string - sighup",
                 "worker_idle_timeout integer 120 1 86400 s sighup",
             ]
         );
@@ -852,7 +853,7 @@ mod settings {
             &mut client,
             "select substr(name, 17) from pg_settings where name like 'plugin_webhooks.%'",
         );
-        assert_eq!(seen.len(), 14);
+        assert_eq!(seen.len(), 15);
         assert!(
             secret
                 .iter()

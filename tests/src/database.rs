@@ -12,6 +12,26 @@ use crate::server::{PsqlOutput, Server};
 /// Load it with `batch_execute` before `CREATE EXTENSION`.
 pub const HOST_SCHEMA: &str = include_str!("../fixtures/host_schema.sql");
 
+/// The system in PL/pgSQL over pg_net, with a year's data: see [`legacy`].
+const LEGACY: &str = include_str!("../fixtures/legacy.sql");
+
+/// A fresh database of a host that runs the system in PL/pgSQL over pg_net, without the extension. Two of
+/// its installations deliver to `receiver`, a URL without path.
+#[track_caller]
+pub fn legacy(server: &Server, receiver: &str) -> Database {
+    let database = server.empty_database();
+    load_legacy(&mut database.client(), receiver);
+    database
+}
+
+/// The same in the database of `client`.
+#[track_caller]
+pub fn load_legacy(client: &mut Client, receiver: &str) {
+    crate::caller::create_supabase_roles(client);
+    crate::tenant::execute(client, HOST_SCHEMA);
+    crate::tenant::execute(client, &LEGACY.replace("{receiver}", receiver));
+}
+
 const NAME_LIMIT: usize = 63;
 
 /// A database of its own name, dropped again when the test succeeds.

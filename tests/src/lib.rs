@@ -6,6 +6,7 @@
 
 mod account;
 mod caller;
+mod catalog;
 mod database;
 mod dns;
 mod receiver;
@@ -21,7 +22,8 @@ pub use caller::{
     RoleOptions, as_user, create_supabase_roles, create_supabase_roles_with, describe,
     expect_sqlstate, quote_ident, quote_literal,
 };
-pub use database::{Database, HOST_SCHEMA};
+pub use catalog::{assert_same_lines, catalog};
+pub use database::{Database, HOST_SCHEMA, legacy, load_legacy};
 pub use dns::{Dns, Records};
 pub use receiver::{Received, Receiver, Reply};
 pub use server::{PsqlOutput, Server, ServerBuilder, StopMode};

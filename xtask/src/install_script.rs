@@ -12,7 +12,8 @@ use crate::tally::Counts;
 use crate::tools;
 use crate::workspace::Workspace;
 
-/// Findings that are known and right, one a line, each under a comment with its reason.
+/// Findings that are known and right, one a line, each under a comment with its reason. A `*` at the end
+/// of a line stands for any rest.
 const ALLOWED: &str = "tests/pgspot.allow";
 
 pub fn check(workspace: &Workspace, package: &Path) -> Result<Counts> {
@@ -67,10 +68,18 @@ fn compare(findings: &str, allowed: &str) -> Vec<String> {
         .iter()
         .map(|finding| without_line(finding))
         .collect();
-    let new = findings
+    let covers = |line: &str, kind: &str| match line.strip_suffix('*') {
+        Some(start) => kind.starts_with(start),
+        None => line == kind,
+    };
+    let new = findings.iter().filter(|finding| {
+        !allowed
+            .iter()
+            .any(|line| covers(line, without_line(finding)))
+    });
+    let gone = allowed
         .iter()
-        .filter(|finding| !allowed.contains(without_line(finding)));
-    let gone = allowed.iter().filter(|finding| !kinds.contains(*finding));
+        .filter(|line| !kinds.iter().any(|kind| covers(line, kind)));
     new.map(|finding| format!("not allowed: {finding}"))
         .chain(gone.map(|finding| format!("allowed, but no longer found: {finding}")))
         .collect()
@@ -107,6 +116,12 @@ mod tests {
     fn a_finding_needs_leave() {
         assert_eq!(compare(FINDING, ""), [format!("not allowed: {FINDING}")]);
         assert!(compare(FINDING, &format!("# reason\n{KIND}\n")).is_empty());
+    }
+
+    #[test]
+    fn leave_may_be_given_to_all_findings_of_a_kind() {
+        assert!(compare(FINDING, "PS005: Function without *").is_empty());
+        assert_eq!(compare(FINDING, "PS006: *").len(), 2);
     }
 
     #[test]

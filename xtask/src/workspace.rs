@@ -190,7 +190,8 @@ fn set_by_cargo_run(name: &OsStr) -> bool {
         || name == "LD_LIBRARY_PATH"
 }
 
-fn root() -> Result<PathBuf> {
+/// The checkout.
+pub fn root() -> Result<PathBuf> {
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
         .context("run this by `cargo xtask` inside the repository")?;
     let root = Path::new(&manifest)

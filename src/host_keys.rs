@@ -1,0 +1,188 @@
+//! What foreign keys do, as triggers. To the host's tenants and users: a dump carries triggers on the
+//! host's own tables, but no constraint of an extension's table. Among the extension's tables: for
+//! the time between a restore, which may load them in any order, and `resume`.
+
+use std::cell::Cell;
+use std::ffi::CString;
+
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys::panic::ErrorReportable;
+use pgrx::prelude::*;
+use pgrx::spi::quote_qualified_identifier;
+use pgrx::{PgTrigger, Uuid};
+
+use crate::error::{self, Error};
+use crate::{home, pg};
+
+/// Whether a trigger only checks that what a row names is there.
+pub fn is_check(trigger: &pg_sys::Trigger) -> bool {
+    !trigger.tgisinternal && pg::is_own_function(trigger.tgfoid, c"check_references_wrapper")
+}
+
+thread_local! {
+    static ENQUEUING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While this lives, new deliveries are not checked: their tenant is their installation's.
+pub struct Enqueuing(());
+
+impl Enqueuing {
+    pub fn declare() -> Self {
+        ENQUEUING.set(true);
+        Self(())
+    }
+}
+
+impl Drop for Enqueuing {
+    fn drop(&mut self) {
+        ENQUEUING.set(false);
+    }
+}
+
+type Row<'a> = PgHeapTuple<'a, AllocatedByPostgres>;
+type Fired<'a> = error::Result<Option<Row<'a>>>;
+
+fn protocol(function: &'static str) -> Error {
+    Error::TriggerProtocol {
+        function,
+        wanted: "as its comment says",
+    }
+}
+
+fn uuid(row: &Row<'_>, column: &str) -> Option<Uuid> {
+    row.get_by_name::<Uuid>(column).ok().flatten()
+}
+
+/// Whether a row says that it is older than its transaction.
+fn is_old(row: &Row<'_>) -> bool {
+    let stamp = |column| {
+        row.get_by_name::<TimestampWithTimeZone>(column)
+            .ok()
+            .flatten()
+            .map(pg_sys::TimestampTz::from)
+    };
+    // SAFETY: reads the transaction's state.
+    let now = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
+    stamp("created_at")
+        .or_else(|| stamp("installed_at"))
+        .is_some_and(|stamp| stamp < now)
+}
+
+fn quoted(schema: &str, table: &str) -> String {
+    quote_qualified_identifier(schema, table)
+}
+
+fn as_owner_of<R>(schema: &str, table: &str, body: impl FnOnce() -> R) -> Option<R> {
+    let (schema, table) = (CString::new(schema).ok()?, CString::new(table).ok()?);
+    pg::relation(&schema, &table)?;
+    Some(pg::as_owner_of(&schema, &table, body))
+}
+
+/// A key as a parameter and as text; `None` when it is null.
+fn key(row: &Row<'_>, column: &str) -> Option<(DatumWithOid<'static>, String)> {
+    if let Some(id) = uuid(row, column) {
+        return Some((id.into(), id.to_string()));
+    }
+    let id = row.get_by_name::<i64>(column).ok().flatten()?;
+    Some((id.into(), id.to_string()))
+}
+
+fn check(trigger: &PgTrigger<'_>) -> error::Result<()> {
+    const FUNCTION: &str = "plugin_webhooks.check_references()";
+    let arguments = trigger.extra_args().map_err(|_| protocol(FUNCTION))?;
+    let Some(row) = trigger.new() else {
+        return Ok(());
+    };
+    let at_home = home::was_here();
+    // Of what a dump brings, the rest may come later.
+    if !at_home && trigger.event().fired_by_insert() && is_old(&row) {
+        return Ok(());
+    }
+    for reference in arguments.chunks(3) {
+        let [column, schema, table] = reference else {
+            return Err(protocol(FUNCTION).into());
+        };
+        if at_home && matches!(schema.as_str(), "int" | "audit") {
+            // There is a foreign key, and it is checked.
+            continue;
+        }
+        let Some((id, shown)) = key(&row, column) else {
+            continue;
+        };
+        let sql = format!(
+            "SELECT true FROM {} WHERE id = $1 FOR KEY SHARE",
+            quoted(schema, table)
+        );
+        let found = as_owner_of(schema, table, || pg::write_returning::<bool>(&sql, &[id]));
+        // No table at all: there is no such host.
+        if found == Some(None) {
+            return Err(Error::NoReferencedRow {
+                column: column.clone(),
+                value: shown,
+                table: format!("{schema}.{table}"),
+            }
+            .into());
+        }
+    }
+    Ok(())
+}
+
+#[pg_trigger(sql = false)]
+fn check_references<'a>(trigger: &'a PgTrigger<'a>) -> Fired<'a> {
+    if !ENQUEUING.get() {
+        // pgrx makes a panic without SQLSTATE of an error that a trigger returns.
+        check(trigger).unwrap_or_report();
+    }
+    Ok(None)
+}
+
+fn follow(trigger: &PgTrigger<'_>) -> error::Result<()> {
+    const FUNCTION: &str = "plugin_webhooks.follow_host()";
+    let arguments = trigger.extra_args().map_err(|_| protocol(FUNCTION))?;
+    let [schema, table, column, host_column, action] = arguments.as_slice() else {
+        return Err(protocol(FUNCTION).into());
+    };
+    let target = quoted(schema, table);
+    let key = pgrx::spi::quote_identifier(column);
+    let refuse_if_referenced = |condition: &str, args: &[DatumWithOid<'_>]| {
+        let sql = format!("SELECT true FROM {target} WHERE {key} {condition} LIMIT 1");
+        let found = as_owner_of(schema, table, || pg::write_returning::<bool>(&sql, args));
+        if found.flatten() == Some(true) {
+            return Err(Error::StillReferenced {
+                host: trigger.table_name().unwrap_or_default(),
+                table: format!("{schema}.{table}"),
+                column: column.clone(),
+            }
+            .into());
+        }
+        Ok(())
+    };
+    let event = trigger.event();
+    if event.fired_by_truncate() {
+        return refuse_if_referenced("IS NOT NULL", &[]);
+    }
+    let Some(old) = trigger.old().and_then(|row| uuid(&row, host_column)) else {
+        return Ok(());
+    };
+    if event.fired_by_update() {
+        let new = trigger.new().and_then(|row| uuid(&row, host_column));
+        return if new == Some(old) {
+            Ok(())
+        } else {
+            refuse_if_referenced("= $1", &[old.into()])
+        };
+    }
+    let sql = match action.as_str() {
+        "CASCADE" => format!("DELETE FROM {target} WHERE {key} = $1"),
+        "SET NULL" => format!("UPDATE {target} SET {key} = NULL WHERE {key} = $1"),
+        _ => return refuse_if_referenced("= $1", &[old.into()]),
+    };
+    as_owner_of(schema, table, || pg::write(&sql, &[old.into()]));
+    Ok(())
+}
+
+#[pg_trigger(sql = false)]
+fn follow_host<'a>(trigger: &'a PgTrigger<'a>) -> Fired<'a> {
+    follow(trigger).unwrap_or_report();
+    Ok(None)
+}

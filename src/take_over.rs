@@ -1,0 +1,85 @@
+//! What CREATE EXTENSION and `hand_back` need beyond SQL: deliveries that the former system has
+//! under way, URLs that the address policy refuses, grants that a dump carries.
+
+use pgrx::pg_sys::panic::ErrorReportable;
+use pgrx::prelude::*;
+use pgrx::{Uuid, name};
+use plugin_webhooks_core::egress::AllowedNetworks;
+use plugin_webhooks_core::endpoint;
+
+use crate::delivery::queue;
+use crate::{pg, settings};
+
+#[pg_extern(sql = false)]
+fn release_claims() {
+    queue::release();
+}
+
+/// Ids of pg_net's requests that were answered 2xx.
+fn answered_by_pg_net() -> Vec<i64> {
+    if !pg::relation_exists("net._http_response") {
+        return Vec::new();
+    }
+    // Some other table of that name must not stop CREATE EXTENSION.
+    pg::guarded(|| {
+        pg::as_owner_of(c"net", c"_http_response", || {
+            pg::one::<Vec<i64>>(
+                "SELECT pg_catalog.array_agg(r.id::bigint) FROM net._http_response AS r
+                 WHERE r.status_code BETWEEN 200 AND 299",
+                &[],
+            )
+        })
+    })
+    .ok()
+    .flatten()
+    .unwrap_or_default()
+}
+
+#[pg_extern(sql = false)]
+fn settle_pg_net() -> i64 {
+    let answered = answered_by_pg_net();
+    if answered.is_empty() {
+        return 0;
+    }
+    i64::try_from(queue::settle_pg_net(answered)).unwrap_or(i64::MAX)
+}
+
+#[pg_extern(sql = false)]
+fn refused_installations()
+-> TableIterator<'static, (name!(installation_id, Uuid), name!(reason, String))> {
+    let allowed = AllowedNetworks::parse(&settings::worker().allowed_networks).unwrap_or_default();
+    let stored = pg::as_owner_of(c"int", c"plugin_installations", || {
+        Spi::connect(|client| {
+            let table = client.select(
+                "SELECT i.id, i.config::pg_catalog.text FROM int.plugin_installations AS i ORDER BY i.id",
+                None,
+                &[],
+            )?;
+            let mut rows = Vec::with_capacity(table.len());
+            for row in table {
+                rows.push((row.get::<Uuid>(1)?, row.get::<String>(2)?));
+            }
+            Ok::<_, pgrx::spi::SpiError>(rows)
+        })
+    })
+    .unwrap_or_report();
+    let refused = stored.into_iter().filter_map(move |(id, config)| {
+        let endpoint = endpoint::read_stored(config.as_deref()).ok()?;
+        let reason = endpoint.refused_as_written(&allowed)?;
+        Some((id?, reason.to_string()))
+    });
+    TableIterator::new(refused.collect::<Vec<_>>())
+}
+
+#[pg_extern(sql = false)]
+fn grant_as_administrator(statement: &str) {
+    // SAFETY: a flag of this process; CREATE and ALTER EXTENSION reset it when an error passes.
+    // While it is set, PostgreSQL takes every grant for a part of the extension, which no dump
+    // needs to carry.
+    unsafe {
+        let creating = pg_sys::creating_extension;
+        pg_sys::creating_extension = false;
+        Spi::run(statement).unwrap_or_report();
+        pg_sys::creating_extension = creating;
+    }
+}
