@@ -5,11 +5,19 @@
 
 mod support;
 
+mod audit;
 mod config;
+mod documentation;
+mod enqueue;
+mod host;
+mod inbound;
 mod installation;
 mod limits;
+mod operator;
 mod privileges;
+mod processor;
 mod registration;
 mod schema;
+mod secrets;
 mod subscription;
 mod views;

@@ -19,7 +19,7 @@ mod tests {
 
     fn constraints(table: &str) -> Vec<String> {
         operator().rows(&format!(
-            "select contype, pg_get_constraintdef(oid) from pg_constraint
+            "select contype, replace(pg_get_constraintdef(oid), '\"int\"', 'int') from pg_constraint
              where conrelid = '{table}'::regclass and contype in ('p', 'u', 'f') order by 1, 2"
         ))
     }
@@ -133,6 +133,29 @@ mod tests {
     }
 
     #[pg_extern]
+    fn columns_of_plugin_delivery_attempts() {
+        assert_columns(
+            "int.plugin_delivery_attempts",
+            &[
+                "id bigint not null generated always as identity",
+                "delivery_id uuid not null",
+                "tenant_id uuid not null",
+                "plugin_installation_id uuid not null",
+                "attempt integer not null",
+                "started_at timestamp with time zone not null",
+                "duration_ms integer not null",
+                "status_code integer",
+                "error_kind text",
+                "response_start text",
+            ],
+        );
+        assert_eq!(
+            constraints("int.plugin_delivery_attempts"),
+            ["(p,\"PRIMARY KEY (id)\")"]
+        );
+    }
+
+    #[pg_extern]
     fn columns_of_entity_changes() {
         assert_columns(
             "audit.entity_changes",
@@ -189,17 +212,18 @@ mod tests {
     fn the_functions_a_host_may_call_keep_their_signatures() {
         assert_eq!(
             operator().rows(
-                "select p.oid::regprocedure, pg_get_function_arguments(p.oid), pg_get_function_result(p.oid)
+                "select replace(p.oid::regprocedure::text, '\"int\"', 'int') collate \"C\", pg_get_function_arguments(p.oid),
+                        pg_get_function_result(p.oid)
                  from pg_proc p where p.pronamespace in ('int'::regnamespace, 'audit'::regnamespace)
-                 order by p.oid::regprocedure::text"
+                 order by 1"
             ),
             [
-                "(audit.log_entity_change(),\"\",trigger)",
-                "(audit.track(regclass),\"p_table regclass\",void)",
-                "(audit.untrack(regclass),\"p_table regclass\",void)",
-                "(int.enqueue_plugin_events_from_audit(),\"\",trigger)",
+                "(\"audit.log_entity_change()\",\"\",trigger)",
+                "(\"audit.track(regclass,text[])\",\"p_table regclass, p_exclude text[] DEFAULT NULL::text[]\",void)",
+                "(\"audit.untrack(regclass)\",\"p_table regclass\",void)",
+                "(\"int.enqueue_plugin_events_from_audit()\",\"\",trigger)",
                 "(\"int.plugin_webhook_apply_action(uuid,text,jsonb)\",\"p_tenant_id uuid, p_action text, p_data jsonb\",jsonb)",
-                "(int.resolve_installation_signing_secret(uuid),\"p_installation_id uuid\",text)",
+                "(\"int.resolve_installation_signing_secret(uuid)\",\"p_installation_id uuid\",text)",
             ]
         );
     }
@@ -361,12 +385,14 @@ mod tests {
     fn the_data_travels_with_a_dump() {
         assert_eq!(
             operator().rows(
-                "select c.oid::regclass from pg_extension e, unnest(e.extconfig) as t (oid)
-                 join pg_class c on c.oid = t.oid where e.extname = 'plugin_webhooks' order by c.oid::regclass::text"
+                "select replace(c.oid::regclass::text, '\"int\"', 'int') collate \"C\" from pg_extension e, unnest(e.extconfig) as t (oid)
+                 join pg_class c on c.oid = t.oid where e.extname = 'plugin_webhooks' order by 1"
             ),
             [
                 "(audit.entity_changes)",
                 "(audit.entity_changes_id_seq)",
+                "(int.plugin_delivery_attempts)",
+                "(int.plugin_delivery_attempts_id_seq)",
                 "(int.plugin_delivery_queue)",
                 "(int.plugin_installations)",
                 "(int.plugin_webhook_subscriptions)",

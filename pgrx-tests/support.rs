@@ -321,3 +321,19 @@ pub fn early_in_the_minute() {
                               then 60.5 - extract(second from clock_timestamp()) else 0 end)",
     );
 }
+
+/// A tracked table `public.things` with these columns.
+pub fn tracked_things(columns: &str) {
+    operator().run(&format!("create table public.things ({columns})"));
+    operator().run("select audit.track('public.things')");
+}
+
+/// Writes `count` inserts into a table of the tenant straight to the audit log.
+pub fn log_inserts(tenant: &str, schema: &str, table: &str, count: u32) {
+    operator().run(&format!(
+        "insert into audit.entity_changes (tenant_id, table_schema, table_name, record_id, operation, new_data)
+         select '{tenant}', {}, {}, n, 'INSERT', jsonb_build_object('id', n) from generate_series(1, {count}) as n",
+        text(schema),
+        text(table)
+    ));
+}

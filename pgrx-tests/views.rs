@@ -5,15 +5,17 @@ mod tests {
     use crate::pgrx_tests::support::{Caller, Tenant, operator, plain_role, plugin, uuid};
     use pgrx::prelude::*;
 
-    const TENANT_VIEWS: [&str; 4] = [
+    const TENANT_VIEWS: [&str; 5] = [
         "v_plugin_installations",
         "v_plugin_webhook_subscriptions",
+        "v_plugin_delivery_attempts",
         "v_plugin_delivery_queue_recent",
         "v_audit_entity_changes",
     ];
-    const TENANT_TABLES: [&str; 4] = [
+    const TENANT_TABLES: [&str; 5] = [
         "int.plugin_installations",
         "int.plugin_webhook_subscriptions",
+        "int.plugin_delivery_attempts",
         "int.plugin_delivery_queue",
         "audit.entity_changes",
     ];
@@ -25,6 +27,14 @@ mod tests {
         operator().run(&format!(
             "select public.rpc_update_plugin_installation('{}', '{}', 'installed', 'secret name')",
             tenant.id, tenant.installation
+        ));
+        // What the worker writes about an attempt.
+        operator().run(&format!(
+            "insert into int.plugin_delivery_attempts (delivery_id, tenant_id, plugin_installation_id, attempt,
+                 started_at, duration_ms, status_code, error_kind, response_start)
+             select id, tenant_id, plugin_installation_id, 1, now(), 12, 503, 'status', 'busy'
+             from int.plugin_delivery_queue where tenant_id = '{}'",
+            tenant.id
         ));
         tenant
     }
@@ -43,6 +53,10 @@ mod tests {
                 "(v_audit_entity_changes,\"id bigint, table_schema text, table_name text, record_id text, \
                  operation text, old_data jsonb, new_data jsonb, changed_fields text[], user_id uuid, \
                  tenant_id uuid, created_at timestamp with time zone\")",
+                "(v_plugin_delivery_attempts,\"id bigint, delivery_id uuid, tenant_id uuid, \
+                 plugin_installation_id uuid, plugin_key text, attempt integer, \
+                 started_at timestamp with time zone, duration_ms integer, status_code integer, \
+                 error_kind text, response_start text\")",
                 "(v_plugin_delivery_queue_recent,\"id uuid, tenant_id uuid, plugin_installation_id uuid, \
                  plugin_key text, event_type text, status text, attempts integer, last_error text, \
                  created_at timestamp with time zone, updated_at timestamp with time zone\")",
@@ -129,6 +143,14 @@ mod tests {
                  from public.v_plugin_delivery_queue_recent"
             ),
             [format!("({id},crm,entity_change.plugin_installations.update,pending,0,)")]
+        );
+        assert_eq!(
+            admin.rows(
+                "select a.plugin_installation_id, a.plugin_key, a.attempt, a.duration_ms, a.status_code,
+                        a.error_kind, a.response_start, a.delivery_id = q.id as delivery
+                 from public.v_plugin_delivery_attempts a, public.v_plugin_delivery_queue_recent q"
+            ),
+            [format!("({id},crm,1,12,503,status,busy,t)")]
         );
         assert_eq!(
             admin.rows(
@@ -238,7 +260,11 @@ mod tests {
                 .rows("select plugin_installation_id from int.plugin_webhook_subscriptions"),
             [format!("({})", two.installation)]
         );
-        for table in ["int.plugin_delivery_queue", "audit.entity_changes"] {
+        for table in [
+            "int.plugin_delivery_queue",
+            "int.plugin_delivery_attempts",
+            "audit.entity_changes",
+        ] {
             assert_eq!(
                 two.admin
                     .rows(&format!("select distinct tenant_id from {table}")),
@@ -265,11 +291,12 @@ mod tests {
     }
 
     #[pg_extern]
-    fn service_role_reads_the_queue_of_all_tenants() {
+    fn service_role_reads_queue_and_attempts_of_all_tenants() {
         filled("crm");
         filled("erp");
         let service = Caller::role("service_role");
         assert_eq!(service.count("int.plugin_delivery_queue"), 2);
+        assert_eq!(service.count("int.plugin_delivery_attempts"), 2);
     }
 
     #[pg_extern]
@@ -306,6 +333,22 @@ mod tests {
         ] {
             let query = format!("{table} as v where public.peek(v.tenant_id)");
             assert_eq!(stranger.count(&query), 0, "{table}");
+        }
+    }
+    #[pg_extern]
+    fn nobody_writes_through_the_views() {
+        let tenant = filled("crm");
+        for view in TENANT_VIEWS.into_iter().chain(["v_plugins"]) {
+            for caller in [tenant.admin.clone(), Caller::role("anon")] {
+                let failure = caller
+                    .try_run(&format!("delete from public.{view}"))
+                    .unwrap_err();
+                // A join cannot be written to by anybody.
+                assert!(
+                    ["42501", "55000"].contains(&failure.sqlstate.as_str()),
+                    "{view}: {failure:?}"
+                );
+            }
         }
     }
 }

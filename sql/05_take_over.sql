@@ -250,7 +250,8 @@ BEGIN
         UNION ALL
         -- Handed back by an earlier installation.
         SELECT c.oid::regclass, 'TABLE' FROM pg_catalog.pg_class AS c
-        WHERE c.relnamespace = 'plugin_webhooks'::regnamespace AND c.relkind = 'r'
+        WHERE (c.relnamespace = 'plugin_webhooks'::regnamespace AND c.relkind = 'r'
+               OR c.oid = pg_catalog.to_regclass('int.plugin_delivery_attempts'))
           AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS d
                           WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
     LOOP
@@ -259,6 +260,13 @@ BEGIN
             INSERT INTO plugin_webhooks.taking_over VALUES ('table', actual.relation::text);
             -- The owner's own statements must see every row.
             EXECUTE pg_catalog.format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY', actual.relation);
+            FOR wanted IN
+                SELECT d.objid::regclass AS relation FROM pg_catalog.pg_depend AS d
+                JOIN pg_catalog.pg_class AS c ON c.oid = d.objid AND c.relkind = 'S'
+                WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.refobjid = actual.relation AND d.deptype = 'i'
+            LOOP
+                EXECUTE pg_catalog.format('ALTER EXTENSION plugin_webhooks ADD SEQUENCE %s', wanted.relation);
+            END LOOP;
         END IF;
     END LOOP;
     FOR actual IN SELECT t.object FROM plugin_webhooks.taking_over AS t WHERE t.note = 'function' LOOP
@@ -269,7 +277,6 @@ BEGIN
         IF identity IS DISTINCT FROM pg_catalog.to_regclass('audit.entity_changes_id_seq') THEN
             EXECUTE pg_catalog.format('ALTER SEQUENCE %s RENAME TO entity_changes_id_seq', identity);
         END IF;
-        ALTER EXTENSION plugin_webhooks ADD SEQUENCE audit.entity_changes_id_seq;
         ALTER TABLE audit.entity_changes ALTER COLUMN id SET GENERATED ALWAYS;
     END IF;
 

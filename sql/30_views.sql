@@ -32,6 +32,15 @@ JOIN int.plugins AS p ON p.id OPERATOR(pg_catalog.=) i.plugin_id
 WHERE q.tenant_id OPERATOR(pg_catalog.=) (SELECT plugin_webhooks.admin_tenant_id());
 COMMENT ON VIEW public.v_plugin_delivery_queue_recent IS 'Deliveries of the current tenant without their payload, for its admins; zero rows for anyone else.';
 
+CREATE OR REPLACE VIEW public.v_plugin_delivery_attempts WITH (security_invoker = true) AS
+SELECT a.id, a.delivery_id, a.tenant_id, a.plugin_installation_id, p.key AS plugin_key, a.attempt,
+       a.started_at, a.duration_ms, a.status_code, a.error_kind, a.response_start
+FROM int.plugin_delivery_attempts AS a
+LEFT JOIN int.plugin_installations AS i ON i.id OPERATOR(pg_catalog.=) a.plugin_installation_id
+LEFT JOIN int.plugins AS p ON p.id OPERATOR(pg_catalog.=) i.plugin_id
+WHERE a.tenant_id OPERATOR(pg_catalog.=) (SELECT plugin_webhooks.admin_tenant_id());
+COMMENT ON VIEW public.v_plugin_delivery_attempts IS 'Attempts to send deliveries of the current tenant, for its admins; zero rows for anyone else. plugin_key is null once the plugin is uninstalled.';
+
 CREATE OR REPLACE VIEW public.v_audit_entity_changes WITH (security_invoker = true) AS
 SELECT c.id, c.table_schema, c.table_name, c.record_id, c.operation, c.old_data, c.new_data,
        c.changed_fields, c.user_id, c.tenant_id, c.created_at

@@ -77,7 +77,7 @@ SELECT w.pid AS worker_pid,
        a.query AS worker_activity,
        a.backend_start AS worker_started_at,
        q.pending, q.due, q.sending, q.dead_last_hour, q.oldest_due_at,
-       pg_catalog.now() - q.oldest_due_at AS oldest_due_age,
+       CASE WHEN pg_catalog.isfinite(q.oldest_due_at) THEN pg_catalog.now() - q.oldest_due_at END AS oldest_due_age,
        plugin_webhooks.paused_because() AS paused_because
 FROM (SELECT plugin_webhooks.worker_pid() AS pid) AS w
 LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = w.pid

@@ -39,9 +39,12 @@ BEGIN
                          AND i.tenant_id = (SELECT plugin_webhooks.admin_tenant_id()))'),
             ('authenticated', 'int', 'plugin_delivery_queue',
                 'tenant_id = (SELECT plugin_webhooks.admin_tenant_id())'),
+            ('authenticated', 'int', 'plugin_delivery_attempts',
+                'tenant_id = (SELECT plugin_webhooks.admin_tenant_id())'),
             ('authenticated', 'audit', 'entity_changes',
                 'tenant_id = (SELECT plugin_webhooks.admin_tenant_id())'),
-            ('service_role', 'int', 'plugin_delivery_queue', 'true')
+            ('service_role', 'int', 'plugin_delivery_queue', 'true'),
+            ('service_role', 'int', 'plugin_delivery_attempts', 'true')
         ) AS p (role_name, schema_name, table_name, condition)
         WHERE pg_catalog.to_regrole(p.role_name) IS NOT NULL
     LOOP
@@ -55,11 +58,11 @@ BEGIN
     IF pg_catalog.to_regrole('anon') IS NOT NULL THEN
         GRANT SELECT ON public.v_plugins, public.v_plugin_installations,
             public.v_plugin_webhook_subscriptions, public.v_plugin_delivery_queue_recent,
-            public.v_audit_entity_changes TO anon;
+            public.v_plugin_delivery_attempts, public.v_audit_entity_changes TO anon;
         -- The views run with the caller's rights. Row policies leave anon the active plugins and
         -- nothing else, and without USAGE on the schemas there is no way around the views.
         GRANT SELECT ON int.plugins, int.plugin_installations, int.plugin_webhook_subscriptions,
-            int.plugin_delivery_queue, audit.entity_changes TO anon;
+            int.plugin_delivery_queue, int.plugin_delivery_attempts, audit.entity_changes TO anon;
         GRANT EXECUTE ON FUNCTION plugin_webhooks.current_user_id(), plugin_webhooks.admin_tenant_id() TO anon;
         GRANT EXECUTE ON FUNCTION public.rpc_plugin_ingest_webhook(text, uuid, jsonb, text) TO anon;
         granted := granted || 'anon'::text;
@@ -70,9 +73,9 @@ BEGIN
         PERFORM plugin_webhooks.grant_on_schema('audit', 'authenticated');
         GRANT SELECT ON public.v_plugins, public.v_plugin_installations,
             public.v_plugin_webhook_subscriptions, public.v_plugin_delivery_queue_recent,
-            public.v_audit_entity_changes TO authenticated;
+            public.v_plugin_delivery_attempts, public.v_audit_entity_changes TO authenticated;
         GRANT SELECT ON int.plugins, int.plugin_installations, int.plugin_webhook_subscriptions,
-            int.plugin_delivery_queue, audit.entity_changes TO authenticated;
+            int.plugin_delivery_queue, int.plugin_delivery_attempts, audit.entity_changes TO authenticated;
         GRANT EXECUTE ON FUNCTION plugin_webhooks.current_user_id(), plugin_webhooks.admin_tenant_id() TO authenticated;
         GRANT EXECUTE ON FUNCTION
             public.rpc_install_plugin(uuid, text, text, jsonb),
@@ -87,7 +90,7 @@ BEGIN
 
     IF pg_catalog.to_regrole('service_role') IS NOT NULL THEN
         PERFORM plugin_webhooks.grant_on_schema('int', 'service_role');
-        GRANT SELECT ON int.plugin_delivery_queue TO service_role;
+        GRANT SELECT ON int.plugin_delivery_queue, int.plugin_delivery_attempts TO service_role;
         GRANT EXECUTE ON FUNCTION
             public.rpc_register_plugin(text, text, text, boolean, boolean),
             public.rpc_process_plugin_deliveries(integer),

@@ -298,7 +298,8 @@ BEGIN
         UNION ALL
         -- Handed back by an earlier installation.
         SELECT c.oid::regclass, 'TABLE' FROM pg_catalog.pg_class AS c
-        WHERE c.relnamespace = 'plugin_webhooks'::regnamespace AND c.relkind = 'r'
+        WHERE (c.relnamespace = 'plugin_webhooks'::regnamespace AND c.relkind = 'r'
+               OR c.oid = pg_catalog.to_regclass('int.plugin_delivery_attempts'))
           AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS d
                           WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
     LOOP
@@ -307,6 +308,13 @@ BEGIN
             INSERT INTO plugin_webhooks.taking_over VALUES ('table', actual.relation::text);
             -- The owner's own statements must see every row.
             EXECUTE pg_catalog.format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY', actual.relation);
+            FOR wanted IN
+                SELECT d.objid::regclass AS relation FROM pg_catalog.pg_depend AS d
+                JOIN pg_catalog.pg_class AS c ON c.oid = d.objid AND c.relkind = 'S'
+                WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.refobjid = actual.relation AND d.deptype = 'i'
+            LOOP
+                EXECUTE pg_catalog.format('ALTER EXTENSION plugin_webhooks ADD SEQUENCE %s', wanted.relation);
+            END LOOP;
         END IF;
     END LOOP;
     FOR actual IN SELECT t.object FROM plugin_webhooks.taking_over AS t WHERE t.note = 'function' LOOP
@@ -317,7 +325,6 @@ BEGIN
         IF identity IS DISTINCT FROM pg_catalog.to_regclass('audit.entity_changes_id_seq') THEN
             EXECUTE pg_catalog.format('ALTER SEQUENCE %s RENAME TO entity_changes_id_seq', identity);
         END IF;
-        ALTER EXTENSION plugin_webhooks ADD SEQUENCE audit.entity_changes_id_seq;
         ALTER TABLE audit.entity_changes ALTER COLUMN id SET GENERATED ALWAYS;
     END IF;
 
@@ -556,6 +563,41 @@ SELECT pg_catalog.pg_extension_config_dump('plugin_webhooks.actions', '');
 SELECT pg_catalog.pg_extension_config_dump('plugin_webhooks.instance', '');
 SELECT pg_catalog.pg_extension_config_dump('plugin_webhooks.replaced', '');
 
+-- 12_attempts.sql
+-- The log of attempts: what the network said, each time. Without foreign keys, so that a batch of
+-- outcomes costs no look-ups; rows go by age, and outlive the delivery they are about.
+
+CREATE TABLE IF NOT EXISTS int.plugin_delivery_attempts (
+    id                     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    delivery_id            uuid NOT NULL,
+    tenant_id              uuid NOT NULL,
+    plugin_installation_id uuid NOT NULL,
+    attempt                integer NOT NULL,
+    started_at             timestamptz NOT NULL,
+    duration_ms            integer NOT NULL,
+    status_code            integer,
+    error_kind             text,
+    response_start         text,
+    CONSTRAINT plugin_delivery_attempts_attempt_check CHECK (attempt > 0),
+    CONSTRAINT plugin_delivery_attempts_duration_ms_check CHECK (duration_ms >= 0),
+    CONSTRAINT plugin_delivery_attempts_response_start_check
+        CHECK (pg_catalog.octet_length(response_start) <= 1024)
+);
+CREATE INDEX IF NOT EXISTS plugin_delivery_attempts_delivery_id_idx ON int.plugin_delivery_attempts (delivery_id);
+CREATE INDEX IF NOT EXISTS plugin_delivery_attempts_tenant_id_idx ON int.plugin_delivery_attempts (tenant_id, id);
+COMMENT ON TABLE int.plugin_delivery_attempts IS 'One row an attempt to send a delivery, kept for plugin_webhooks.retain_attempts. Written by the worker.';
+COMMENT ON COLUMN int.plugin_delivery_attempts.delivery_id IS 'The delivery; it may be gone.';
+COMMENT ON COLUMN int.plugin_delivery_attempts.attempt IS 'Failed attempts before this one plus 1. A number comes twice when an outcome was lost in a crash.';
+COMMENT ON COLUMN int.plugin_delivery_attempts.started_at IS 'When the attempt began.';
+COMMENT ON COLUMN int.plugin_delivery_attempts.duration_ms IS 'Milliseconds from then to its end; 0 for a delivery that could not be sent.';
+COMMENT ON COLUMN int.plugin_delivery_attempts.status_code IS 'HTTP status, where one arrived.';
+COMMENT ON COLUMN int.plugin_delivery_attempts.error_kind IS 'Null: delivered. Else status, timeout, dns, denied, connect, tls, protocol, setting, secret, payload or internal.';
+COMMENT ON COLUMN int.plugin_delivery_attempts.response_start IS 'Start of the response''s body, at most 1024 bytes, without control characters.';
+
+ALTER TABLE int.plugin_delivery_attempts ENABLE ROW LEVEL SECURITY;
+SELECT pg_catalog.pg_extension_config_dump('int.plugin_delivery_attempts', '');
+SELECT pg_catalog.pg_extension_config_dump('int.plugin_delivery_attempts_id_seq', '');
+
 -- 15_converge.sql
 -- Tables that were there before this script get the defaults, constraints and indexes of those that it creates.
 -- Where they have them already, nothing is locked for long and nothing is read.
@@ -756,7 +798,7 @@ BEGIN
         EXECUTE pg_catalog.format('ALTER TABLE %s OWNER TO %I', relation, function_owner);
     END LOOP;
     FOREACH relation IN ARRAY ARRAY['int.plugins', 'int.plugin_installations', 'int.plugin_webhook_subscriptions',
-                                    'int.plugin_delivery_queue']::regclass[] LOOP
+                                    'int.plugin_delivery_queue', 'int.plugin_delivery_attempts']::regclass[] LOOP
         EXECUTE pg_catalog.format('ALTER TABLE %s OWNER TO %I', relation, table_owner);
     END LOOP;
 END
@@ -769,13 +811,13 @@ CREATE OR REPLACE FUNCTION plugin_webhooks.current_user_id() RETURNS uuid
     LANGUAGE c STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'current_user_id_wrapper';
 COMMENT ON FUNCTION plugin_webhooks.current_user_id() IS
-    'The calling user: auth.uid() where the host has it, else claim sub of request.jwt.claims. Null when there is none. Executable by anon, authenticated, service_role.';
+    'The calling user: auth.uid() where the host has it, else claim sub of request.jwt.claims. Null when there is none. Executable by anon, authenticated.';
 
 CREATE OR REPLACE FUNCTION plugin_webhooks.admin_tenant_id() RETURNS uuid
     LANGUAGE c STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'admin_tenant_id_wrapper';
 COMMENT ON FUNCTION plugin_webhooks.admin_tenant_id() IS
-    'The current tenant context if the caller holds tenant.admin there, else null. Never raises for a caller without rights. Executable by anon, authenticated, service_role.';
+    'The current tenant context if the caller holds tenant.admin there, else null. Never raises for a caller without rights. Executable by anon, authenticated.';
 
 -- 30_views.sql
 -- What tenants see. security_invoker: the caller's grants and row policies apply.
@@ -811,6 +853,15 @@ JOIN int.plugin_installations AS i ON i.id OPERATOR(pg_catalog.=) q.plugin_insta
 JOIN int.plugins AS p ON p.id OPERATOR(pg_catalog.=) i.plugin_id
 WHERE q.tenant_id OPERATOR(pg_catalog.=) (SELECT plugin_webhooks.admin_tenant_id());
 COMMENT ON VIEW public.v_plugin_delivery_queue_recent IS 'Deliveries of the current tenant without their payload, for its admins; zero rows for anyone else.';
+
+CREATE OR REPLACE VIEW public.v_plugin_delivery_attempts WITH (security_invoker = true) AS
+SELECT a.id, a.delivery_id, a.tenant_id, a.plugin_installation_id, p.key AS plugin_key, a.attempt,
+       a.started_at, a.duration_ms, a.status_code, a.error_kind, a.response_start
+FROM int.plugin_delivery_attempts AS a
+LEFT JOIN int.plugin_installations AS i ON i.id OPERATOR(pg_catalog.=) a.plugin_installation_id
+LEFT JOIN int.plugins AS p ON p.id OPERATOR(pg_catalog.=) i.plugin_id
+WHERE a.tenant_id OPERATOR(pg_catalog.=) (SELECT plugin_webhooks.admin_tenant_id());
+COMMENT ON VIEW public.v_plugin_delivery_attempts IS 'Attempts to send deliveries of the current tenant, for its admins; zero rows for anyone else. plugin_key is null once the plugin is uninstalled.';
 
 CREATE OR REPLACE VIEW public.v_audit_entity_changes WITH (security_invoker = true) AS
 SELECT c.id, c.table_schema, c.table_name, c.record_id, c.operation, c.old_data, c.new_data,
@@ -892,13 +943,24 @@ CREATE OR REPLACE FUNCTION audit.log_entity_change() RETURNS trigger
     LANGUAGE c VOLATILE
     AS 'MODULE_PATHNAME', 'log_entity_change_wrapper';
 COMMENT ON FUNCTION audit.log_entity_change() IS
-    'Trigger function, AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW, for any table with a column id: writes one row to audit.entity_changes. Attach it with audit.track(). Raises 42703 for a table without id, 39P01 when fired in another way.';
+    'Trigger function for any table with a column id: writes one row to audit.entity_changes for each changed row. Attach it with audit.track(). Fired AFTER INSERT, UPDATE or DELETE, FOR EACH ROW, or FOR EACH STATEMENT with transition tables on a table that is not partitioned. Arguments name columns that are left out. Raises 42703 for a table without id or without a column that it leaves out, 39P01 when fired in another way.';
 
-CREATE OR REPLACE FUNCTION audit.track(p_table regclass) RETURNS void
+-- Of version 0.1.0.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_catalog.pg_depend AS d
+               JOIN pg_catalog.pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'plugin_webhooks'
+               WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.deptype = 'e'
+                 AND d.objid = pg_catalog.to_regprocedure('audit.track(regclass)')) THEN
+        DROP FUNCTION audit.track(regclass);
+    END IF;
+END
+$$;
+CREATE OR REPLACE FUNCTION audit.track(p_table regclass, p_exclude text[] DEFAULT NULL) RETURNS void
     LANGUAGE c VOLATILE
-    AS 'MODULE_PATHNAME', 'track_wrapper';
-COMMENT ON FUNCTION audit.track(regclass) IS
-    'Attaches the audit trigger to a table; does nothing when it is there. Runs with the caller''s rights: the table''s owner, with EXECUTE granted, or a superuser. Raises 42809 (not a table, or a system table), 42703 (no column id), 23514 (null).';
+    AS 'MODULE_PATHNAME', 'track_except_wrapper';
+COMMENT ON FUNCTION audit.track(regclass, text[]) IS
+    'Attaches the audit triggers to a table, or replaces those of an earlier version. p_exclude: columns that are never written to the log; null keeps the list as it is. Runs with the caller''s rights: the table''s owner, with EXECUTE granted, or a superuser. Raises 42809 (not a table, a system table, or a list for a table whose triggers track() did not make), 42703 (no column id), 23514 (null, or a column that is not there or always recorded).';
 
 CREATE OR REPLACE FUNCTION audit.untrack(p_table regclass) RETURNS void
     LANGUAGE c VOLATILE
@@ -910,7 +972,7 @@ CREATE OR REPLACE FUNCTION int.enqueue_plugin_events_from_audit() RETURNS trigge
     LANGUAGE c VOLATILE
     AS 'MODULE_PATHNAME', 'enqueue_plugin_events_from_audit_wrapper';
 COMMENT ON FUNCTION int.enqueue_plugin_events_from_audit() IS
-    'Trigger function of audit.entity_changes: inserts one delivery for each matching subscription of an installed plugin, in the same transaction. Raises 39P01 when fired in another way.';
+    'Trigger function of audit.entity_changes, AFTER INSERT FOR EACH STATEMENT with transition table inserted, or FOR EACH ROW: inserts one delivery for each matching subscription of an installed plugin, in the same transaction. Raises 39P01 when fired in another way. audit.log_entity_change() does the same itself where this trigger is enabled.';
 
 -- Exactly one, whatever called the function before: a second one would enqueue twice.
 DO $$
@@ -930,6 +992,27 @@ CREATE TRIGGER entity_changes_plugin_enqueue_trigger
     AFTER INSERT ON audit.entity_changes
     REFERENCING NEW TABLE AS inserted
     FOR EACH STATEMENT EXECUTE FUNCTION int.enqueue_plugin_events_from_audit();
+
+CREATE OR REPLACE FUNCTION int.forget_subscriptions() RETURNS trigger
+    LANGUAGE c VOLATILE
+    AS 'MODULE_PATHNAME', 'forget_subscriptions_wrapper';
+COMMENT ON FUNCTION int.forget_subscriptions() IS
+    'Trigger function of the tables that subscriptions come from: at commit, lets every session read them again.';
+
+-- Always: also what a replication role writes has to be seen.
+CREATE OR REPLACE TRIGGER plugins_forget_subscriptions
+    AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON int.plugins
+    FOR EACH STATEMENT EXECUTE FUNCTION int.forget_subscriptions();
+ALTER TABLE int.plugins ENABLE ALWAYS TRIGGER plugins_forget_subscriptions;
+CREATE OR REPLACE TRIGGER plugin_installations_forget_subscriptions
+    AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON int.plugin_installations
+    FOR EACH STATEMENT EXECUTE FUNCTION int.forget_subscriptions();
+ALTER TABLE int.plugin_installations ENABLE ALWAYS TRIGGER plugin_installations_forget_subscriptions;
+CREATE OR REPLACE TRIGGER plugin_webhook_subscriptions_forget_subscriptions
+    AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON int.plugin_webhook_subscriptions
+    FOR EACH STATEMENT EXECUTE FUNCTION int.forget_subscriptions();
+ALTER TABLE int.plugin_webhook_subscriptions ENABLE ALWAYS TRIGGER plugin_webhook_subscriptions_forget_subscriptions;
+
 
 -- A row that is older than its transaction comes from a dump, whose audit log tells of it already.
 DROP TRIGGER IF EXISTS plugins_audit_changes ON int.plugins;
@@ -1204,7 +1287,8 @@ WHERE r.data AND c.conname NOT IN (
     'entity_changes_operation_check',
     'plugin_delivery_queue_installation_change_key', 'plugin_delivery_queue_plugin_installation_id_fkey',
     'plugin_delivery_queue_source_entity_change_id_fkey', 'plugin_delivery_queue_status_check', 'plugin_delivery_queue_attempts_check',
-    'secrets_name_key', 'secrets_name_check', 'secrets_nonce_check', 'actions_action_check')
+    'plugin_delivery_attempts_attempt_check', 'plugin_delivery_attempts_duration_ms_check',
+    'plugin_delivery_attempts_response_start_check', 'secrets_name_key', 'secrets_name_check', 'secrets_nonce_check', 'actions_action_check')
 UNION ALL
 SELECT 'index', r.oid::regclass::text, pg_catalog.pg_get_indexdef(x.indexrelid) || ';'
 FROM relation AS r JOIN pg_catalog.pg_index AS x ON x.indrelid = r.oid
@@ -1212,14 +1296,16 @@ JOIN pg_catalog.pg_class AS i ON i.oid = x.indexrelid
 WHERE r.data AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS c WHERE c.conindid = x.indexrelid AND c.conrelid = r.oid)
   AND i.relname NOT IN (
     'plugin_installations_plugin_id_idx', 'entity_changes_tenant_id_idx', 'plugin_delivery_queue_pending_idx',
-    'plugin_delivery_queue_sending_idx', 'plugin_delivery_queue_tenant_id_idx', 'plugin_delivery_queue_source_entity_change_id_idx')
+    'plugin_delivery_queue_sending_idx', 'plugin_delivery_queue_tenant_id_idx', 'plugin_delivery_queue_source_entity_change_id_idx',
+    'plugin_delivery_attempts_delivery_id_idx', 'plugin_delivery_attempts_tenant_id_idx')
 UNION ALL
 SELECT 'trigger', r.oid::regclass::text, pg_catalog.pg_get_triggerdef(t.oid) || ';'
 FROM relation AS r JOIN pg_catalog.pg_trigger AS t ON t.tgrelid = r.oid AND NOT t.tgisinternal
 WHERE r.data AND t.tgname NOT IN (
     'entity_changes_plugin_enqueue_trigger', 'plugins_audit_changes', 'plugins_audit_inserts', 'plugins_adopt',
     'plugin_installations_audit_changes', 'plugin_installations_audit_inserts', 'plugin_installations_references',
-    'plugin_webhook_subscriptions_references', 'plugin_delivery_queue_references')
+    'plugin_webhook_subscriptions_references', 'plugin_delivery_queue_references', 'plugins_forget_subscriptions',
+    'plugin_installations_forget_subscriptions', 'plugin_webhook_subscriptions_forget_subscriptions')
 UNION ALL
 SELECT 'policy', r.oid::regclass::text,
        pg_catalog.format('CREATE POLICY %I ON %s AS %s FOR %s TO %s', p.policyname, r.oid::regclass, p.permissive, p.cmd,
@@ -1332,7 +1418,7 @@ SELECT w.pid AS worker_pid,
        a.query AS worker_activity,
        a.backend_start AS worker_started_at,
        q.pending, q.due, q.sending, q.dead_last_hour, q.oldest_due_at,
-       pg_catalog.now() - q.oldest_due_at AS oldest_due_age,
+       CASE WHEN pg_catalog.isfinite(q.oldest_due_at) THEN pg_catalog.now() - q.oldest_due_at END AS oldest_due_age,
        plugin_webhooks.paused_because() AS paused_because
 FROM (SELECT plugin_webhooks.worker_pid() AS pid) AS w
 LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = w.pid
@@ -1414,9 +1500,12 @@ BEGIN
                          AND i.tenant_id = (SELECT plugin_webhooks.admin_tenant_id()))'),
             ('authenticated', 'int', 'plugin_delivery_queue',
                 'tenant_id = (SELECT plugin_webhooks.admin_tenant_id())'),
+            ('authenticated', 'int', 'plugin_delivery_attempts',
+                'tenant_id = (SELECT plugin_webhooks.admin_tenant_id())'),
             ('authenticated', 'audit', 'entity_changes',
                 'tenant_id = (SELECT plugin_webhooks.admin_tenant_id())'),
-            ('service_role', 'int', 'plugin_delivery_queue', 'true')
+            ('service_role', 'int', 'plugin_delivery_queue', 'true'),
+            ('service_role', 'int', 'plugin_delivery_attempts', 'true')
         ) AS p (role_name, schema_name, table_name, condition)
         WHERE pg_catalog.to_regrole(p.role_name) IS NOT NULL
     LOOP
@@ -1430,11 +1519,11 @@ BEGIN
     IF pg_catalog.to_regrole('anon') IS NOT NULL THEN
         GRANT SELECT ON public.v_plugins, public.v_plugin_installations,
             public.v_plugin_webhook_subscriptions, public.v_plugin_delivery_queue_recent,
-            public.v_audit_entity_changes TO anon;
+            public.v_plugin_delivery_attempts, public.v_audit_entity_changes TO anon;
         -- The views run with the caller's rights. Row policies leave anon the active plugins and
         -- nothing else, and without USAGE on the schemas there is no way around the views.
         GRANT SELECT ON int.plugins, int.plugin_installations, int.plugin_webhook_subscriptions,
-            int.plugin_delivery_queue, audit.entity_changes TO anon;
+            int.plugin_delivery_queue, int.plugin_delivery_attempts, audit.entity_changes TO anon;
         GRANT EXECUTE ON FUNCTION plugin_webhooks.current_user_id(), plugin_webhooks.admin_tenant_id() TO anon;
         GRANT EXECUTE ON FUNCTION public.rpc_plugin_ingest_webhook(text, uuid, jsonb, text) TO anon;
         granted := granted || 'anon'::text;
@@ -1445,9 +1534,9 @@ BEGIN
         PERFORM plugin_webhooks.grant_on_schema('audit', 'authenticated');
         GRANT SELECT ON public.v_plugins, public.v_plugin_installations,
             public.v_plugin_webhook_subscriptions, public.v_plugin_delivery_queue_recent,
-            public.v_audit_entity_changes TO authenticated;
+            public.v_plugin_delivery_attempts, public.v_audit_entity_changes TO authenticated;
         GRANT SELECT ON int.plugins, int.plugin_installations, int.plugin_webhook_subscriptions,
-            int.plugin_delivery_queue, audit.entity_changes TO authenticated;
+            int.plugin_delivery_queue, int.plugin_delivery_attempts, audit.entity_changes TO authenticated;
         GRANT EXECUTE ON FUNCTION plugin_webhooks.current_user_id(), plugin_webhooks.admin_tenant_id() TO authenticated;
         GRANT EXECUTE ON FUNCTION
             public.rpc_install_plugin(uuid, text, text, jsonb),
@@ -1462,7 +1551,7 @@ BEGIN
 
     IF pg_catalog.to_regrole('service_role') IS NOT NULL THEN
         PERFORM plugin_webhooks.grant_on_schema('int', 'service_role');
-        GRANT SELECT ON int.plugin_delivery_queue TO service_role;
+        GRANT SELECT ON int.plugin_delivery_queue, int.plugin_delivery_attempts TO service_role;
         GRANT EXECUTE ON FUNCTION
             public.rpc_register_plugin(text, text, text, boolean, boolean),
             public.rpc_process_plugin_deliveries(integer),

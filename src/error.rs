@@ -54,6 +54,8 @@ pub enum Error {
     WrongSignature,
     /// 54000
     RateLimit { operation: &'static str, max: i32 },
+    /// 54000, an argument that is too long as text
+    TooLong(&'static str),
     /// 0A000
     MissingHost(Vec<&'static str>),
     /// 42710
@@ -68,6 +70,8 @@ pub enum Error {
     NotTrackable { table: String, reason: &'static str },
     /// 42703
     NoIdColumn(String),
+    /// 42703, a column that is not to be recorded and is not there
+    NoExcludedColumn { table: String, column: String },
     /// 39P01
     TriggerProtocol {
         function: &'static str,
@@ -161,6 +165,11 @@ impl Error {
                 format!("rate limit exceeded: at most {max} calls of {operation} a minute"),
                 Some("Wait a minute and try again.".into()),
             ),
+            Self::TooLong(name) => (
+                Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                format!("{name} is too long as text"),
+                Some("Send less, and no numbers with huge exponents.".into()),
+            ),
             Self::MissingHost(objects) => (
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("work_order.create needs {}, which this database does not have", objects.join(", ")),
@@ -195,6 +204,11 @@ impl Error {
                 Code::ERRCODE_UNDEFINED_COLUMN,
                 format!("table {table} has no column id"),
                 Some("An audited table needs a column named id that identifies the row.".into()),
+            ),
+            Self::NoExcludedColumn { table, column } => (
+                Code::ERRCODE_UNDEFINED_COLUMN,
+                format!("table {table} has no column {column}, which its audit triggers exclude"),
+                Some(format!("It was dropped or renamed. Say what to exclude now: SELECT audit.track('{table}', ARRAY['column', ...]).")),
             ),
             Self::TriggerProtocol { function, wanted } => (
                 Code::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,

@@ -194,7 +194,7 @@ fn resume() {
         Home::Nowhere => settle_here(),
         Home::Elsewhere(_) => {
             // What a worker elsewhere had under way.
-            queue::release();
+            queue::release_all();
             settle_here();
         }
     }

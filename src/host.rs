@@ -1,12 +1,14 @@
 //! Who calls, for which tenant, with which permission, how often.
 //! Asks the host's functions where they exist, and the verified JWT claims where not.
 
+use std::cell::Cell;
+
 use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
 use serde_json::Value;
 
 use crate::error::{Error, Result, required};
-use crate::pg;
+use crate::{invalidation, pg};
 
 /// The permission that every admin function asks for.
 pub const ADMIN: &str = "tenant.admin";
@@ -58,15 +60,26 @@ fn uuid_claim(claims: &Value, name: &str) -> Option<Uuid> {
 
 /// A uuid in its usual text forms; `None` for anything else.
 pub fn parse_uuid(text: &str) -> Option<Uuid> {
-    let digits: String = text
-        .trim()
-        .trim_start_matches('{')
-        .trim_end_matches('}')
-        .chars()
-        .filter(|c| *c != '-')
-        .collect();
-    let bytes: [u8; 16] = hex::decode(digits).ok()?.try_into().ok()?;
-    Some(Uuid::from_bytes(bytes))
+    uuid_bytes(text.as_bytes()).map(Uuid::from_bytes)
+}
+
+/// The bytes of a uuid in its usual text forms. Allocates nothing.
+pub fn uuid_bytes(text: &[u8]) -> Option<[u8; 16]> {
+    let mut text = text.trim_ascii();
+    while let [b'{', rest @ ..] = text {
+        text = rest;
+    }
+    while let [rest @ .., b'}'] = text {
+        text = rest;
+    }
+    let mut bytes = [0_u8; 16];
+    let mut digits = 0;
+    for letter in text.iter().filter(|letter| **letter != b'-') {
+        let digit = char::from(*letter).to_digit(16)? as u8;
+        *bytes.get_mut(digits / 2)? |= if digits % 2 == 0 { digit << 4 } else { digit };
+        digits += 1;
+    }
+    (digits == 32).then_some(bytes)
 }
 
 /// A superuser without claims acts for any tenant. The role that counts is the session's own
@@ -82,7 +95,27 @@ pub fn user_id() -> Option<Uuid> {
     if pg::function_exists("auth.uid()") {
         return pg::one::<Uuid>("SELECT auth.uid()", &[]);
     }
+    claimed_user()
+}
+
+/// Claim `sub`.
+pub fn claimed_user() -> Option<Uuid> {
     uuid_claim(&claims()?, "sub")
+}
+
+/// Whether the host has `auth.uid()`.
+pub fn has_auth_uid() -> bool {
+    thread_local! {
+        static KNOWN: Cell<(u64, bool)> = const { Cell::new((0, false)) };
+    }
+    let generation = invalidation::generation();
+    let (known_in, known) = KNOWN.get();
+    if known_in == generation {
+        return known;
+    }
+    let exists = pg::function_without_arguments(c"auth", c"uid").is_some();
+    KNOWN.set((generation, exists));
+    exists
 }
 
 /// The tenant context: `authz.get_current_tenant_id()` where there is one, else claim
@@ -142,10 +175,12 @@ pub fn authorize(tenant: Option<Uuid>) -> Result<(Uuid, Caller)> {
         return Ok((tenant, Caller { user: None }));
     }
     if pg::function_exists("authz.rpc_setup(uuid,text)") {
-        let user = pg::write_returning::<Uuid>(
-            "SELECT authz.rpc_setup($1, $2)",
-            &[tenant.into(), ADMIN.into()],
-        );
+        let user = pg::foreign_code(|| {
+            pg::write_returning::<Uuid>(
+                "SELECT authz.rpc_setup($1, $2)",
+                &[tenant.into(), ADMIN.into()],
+            )
+        });
         return Ok((
             tenant,
             Caller {
@@ -178,16 +213,18 @@ pub fn count_call(limit: &Limit, key: &str, user: Option<Uuid>, tenant: Uuid) ->
         max: limit.max,
     };
     if pg::function_exists("util.check_rate_limit(text,text,integer,integer,uuid,uuid)") {
-        let allowed = pg::write_returning::<bool>(
-            "SELECT util.check_rate_limit($1, $2, $3, 1, $4, $5)",
-            &[
-                limit.operation.into(),
-                key.into(),
-                limit.max.into(),
-                user.into(),
-                tenant.into(),
-            ],
-        );
+        let allowed = pg::foreign_code(|| {
+            pg::write_returning::<bool>(
+                "SELECT util.check_rate_limit($1, $2, $3, 1, $4, $5)",
+                &[
+                    limit.operation.into(),
+                    key.into(),
+                    limit.max.into(),
+                    user.into(),
+                    tenant.into(),
+                ],
+            )
+        });
         return match allowed {
             Some(false) => Err(exceeded().into()),
             _ => Ok(()),

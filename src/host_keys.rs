@@ -2,8 +2,7 @@
 //! host's own tables, but no constraint of an extension's table. Among the extension's tables: for
 //! the time between a restore, which may load them in any order, and `resume`.
 
-use std::cell::Cell;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::panic::ErrorReportable;
@@ -14,25 +13,8 @@ use pgrx::{PgTrigger, Uuid};
 use crate::error::{self, Error};
 use crate::{home, pg};
 
-thread_local! {
-    static ENQUEUING: Cell<bool> = const { Cell::new(false) };
-}
-
-/// While this lives, new deliveries are not checked: their tenant is their installation's.
-pub struct Enqueuing(());
-
-impl Enqueuing {
-    pub fn declare() -> Self {
-        ENQUEUING.set(true);
-        Self(())
-    }
-}
-
-impl Drop for Enqueuing {
-    fn drop(&mut self) {
-        ENQUEUING.set(false);
-    }
-}
+/// Of the trigger function that checks references.
+pub const CHECK_SYMBOL: &CStr = c"check_references_wrapper";
 
 type Row<'a> = PgHeapTuple<'a, AllocatedByPostgres>;
 type Fired<'a> = error::Result<Option<Row<'a>>>;
@@ -124,10 +106,8 @@ fn check(trigger: &PgTrigger<'_>) -> error::Result<()> {
 
 #[pg_trigger(sql = false)]
 fn check_references<'a>(trigger: &'a PgTrigger<'a>) -> Fired<'a> {
-    if !ENQUEUING.get() {
-        // pgrx makes a panic without SQLSTATE of an error that a trigger returns.
-        check(trigger).unwrap_or_report();
-    }
+    // pgrx would panic over an Err and lose its SQLSTATE.
+    check(trigger).unwrap_or_report();
     Ok(None)
 }
 

@@ -5,6 +5,7 @@
 // ErrorReport is what pgrx raises; it is built once in a call that fails.
 #![allow(clippy::result_large_err)]
 
+mod append;
 mod audit;
 mod catalog;
 mod delivery;
@@ -14,7 +15,10 @@ mod host;
 mod host_keys;
 mod inbound;
 mod installation;
+mod invalidation;
 mod pg;
+mod printed;
+mod raw;
 mod secrets;
 mod settings;
 mod subscription;
@@ -37,9 +41,14 @@ extension_sql_file!(
     requires = ["take_over"]
 );
 extension_sql_file!(
+    "../sql/12_attempts.sql",
+    name = "attempts",
+    requires = ["tables"]
+);
+extension_sql_file!(
     "../sql/15_converge.sql",
     name = "converge",
-    requires = ["tables"]
+    requires = ["attempts"]
 );
 extension_sql_file!(
     "../sql/20_identity.sql",
@@ -80,5 +89,6 @@ mod pgrx_tests;
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     settings::define();
+    invalidation::init();
     worker::init();
 }

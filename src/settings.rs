@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+use plugin_webhooks_core::lanes;
 
 /// When a running worker delivers.
 #[derive(PostgresGucEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +24,7 @@ static MAX_IN_FLIGHT: GucSetting<i32> = GucSetting::<i32>::new(64);
 static MAX_IN_FLIGHT_PER_INSTALLATION: GucSetting<i32> = GucSetting::<i32>::new(16);
 static ALLOWED_NETWORKS: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c""));
+static SHOW_INTERNAL_BODIES: GucSetting<bool> = GucSetting::<bool>::new(true);
 static REQUIRE_SIGNATURE: GucSetting<bool> = GucSetting::<bool>::new(false);
 static CA_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static CONNECT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(5_000);
@@ -32,6 +34,15 @@ static LEASE: GucSetting<i32> = GucSetting::<i32>::new(300);
 static POLL_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(1_000);
 static SITE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static WORKER_IDLE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(120);
+static MAX_SLOW_IN_FLIGHT: GucSetting<i32> = GucSetting::<i32>::new(256);
+static MAX_PROBE_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(60_000);
+static RETRY_SCHEDULE: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c"2min, 4min, 8min, 16min, 32min, 64min, 64min"));
+static RETAIN_DELIVERED: GucSetting<i32> = GucSetting::<i32>::new(30 * DAY);
+static RETAIN_DEAD: GucSetting<i32> = GucSetting::<i32>::new(90 * DAY);
+static RETAIN_ATTEMPTS: GucSetting<i32> = GucSetting::<i32>::new(7 * DAY);
+
+const DAY: i32 = 24 * 60 * 60;
 
 /// Declares all settings; called once a process, from `_PG_init`.
 pub fn define() {
@@ -66,12 +77,82 @@ pub fn define() {
         GucContext::Sighup,
         plain,
     );
+    // Threads that wait for slow receivers cost memory, not CPU. Without them a few dozen receivers that
+    // never answer would hold all of max_in_flight until their timeout.
+    GucRegistry::define_int_guc(
+        c"plugin_webhooks.max_slow_in_flight",
+        c"Requests that have been out for more than a second, per database, beyond those of max_in_flight.",
+        c"",
+        &MAX_SLOW_IN_FLIGHT,
+        0,
+        4096,
+        GucContext::Sighup,
+        plain,
+    );
+    GucRegistry::define_int_guc(
+        c"plugin_webhooks.max_probe_interval",
+        c"Longest rest of an installation whose receiver keeps failing, between two requests that probe it.",
+        c"0 means no rest.",
+        &MAX_PROBE_INTERVAL,
+        0,
+        3_600_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_string_guc(
+        c"plugin_webhooks.retry_schedule",
+        c"Rests between the attempts of a delivery, as a comma separated list; one more failure than rests makes it dead.",
+        c"1 to 20 whole numbers with unit s, min, h or d, each from 1s to 7d. An installation's config.retry_schedule wins.",
+        &RETRY_SCHEDULE,
+        GucContext::Sighup,
+        plain,
+    );
+    // Long enough to look into a complaint; without an end the queue would outgrow the data.
+    let retention = [
+        (
+            c"plugin_webhooks.retain_delivered",
+            c"How long delivered rows of the queue are kept.",
+            &RETAIN_DELIVERED,
+        ),
+        (
+            c"plugin_webhooks.retain_dead",
+            c"How long dead rows of the queue are kept.",
+            &RETAIN_DEAD,
+        ),
+        (
+            c"plugin_webhooks.retain_attempts",
+            c"How long the log of attempts is kept.",
+            &RETAIN_ATTEMPTS,
+        ),
+    ];
+    for (name, description, setting) in retention {
+        GucRegistry::define_int_guc(
+            name,
+            description,
+            c"0 keeps them for ever.",
+            setting,
+            0,
+            3_650 * DAY,
+            GucContext::Sighup,
+            GucFlags::UNIT_S,
+        );
+    }
     // Not for anyone but the operator of the server: it opens the server's own network to tenants' URLs.
     GucRegistry::define_string_guc(
         c"plugin_webhooks.allowed_networks",
         c"Networks that webhooks may reach although they are not public, as a comma separated list of CIDRs; plain http works only there.",
         c"",
         &ALLOWED_NETWORKS,
+        GucContext::Sighup,
+        GucFlags::SUPERUSER_ONLY,
+    );
+    // On, because a receiver in an opened network is a receiver like any other: its tenant wants to
+    // know what it said. Off where a network was opened that holds more than receivers.
+    GucRegistry::define_bool_guc(
+        c"plugin_webhooks.show_internal_bodies",
+        c"Whether last_error quotes receivers in allowed_networks that are not public.",
+        c"",
+        &SHOW_INTERNAL_BODIES,
         GucContext::Sighup,
         GucFlags::SUPERUSER_ONLY,
     );
@@ -194,12 +275,28 @@ pub fn lease() -> Duration {
     duration_s(&LEASE)
 }
 
+/// How old rows become; `None`: they are kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Retention {
+    pub delivered: Option<Duration>,
+    pub dead: Option<Duration>,
+    pub attempts: Option<Duration>,
+}
+
+fn age(setting: &GucSetting<i32>) -> Option<Duration> {
+    Some(duration_s(setting)).filter(|age| !age.is_zero())
+}
+
 /// What the worker's loop needs, read once per reload.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Worker {
     pub max_in_flight: usize,
-    pub max_in_flight_per_installation: usize,
+    pub max_slow_in_flight: usize,
+    pub bounds: lanes::Bounds,
+    pub retry_schedule: String,
+    pub retention: Retention,
     pub allowed_networks: String,
+    pub show_internal_bodies: bool,
     /// Absolute, or empty.
     pub ca_file: Option<std::path::PathBuf>,
     pub connect_timeout: Duration,
@@ -212,8 +309,19 @@ pub fn worker() -> Worker {
     let ca_file = text(&CA_FILE);
     Worker {
         max_in_flight: count(&MAX_IN_FLIGHT),
-        max_in_flight_per_installation: count(&MAX_IN_FLIGHT_PER_INSTALLATION),
+        max_slow_in_flight: usize::try_from(MAX_SLOW_IN_FLIGHT.get()).unwrap_or(0),
+        bounds: lanes::Bounds {
+            window: count(&MAX_IN_FLIGHT_PER_INSTALLATION),
+            longest_rest: duration_ms(&MAX_PROBE_INTERVAL),
+        },
+        retry_schedule: text(&RETRY_SCHEDULE),
+        retention: Retention {
+            delivered: age(&RETAIN_DELIVERED),
+            dead: age(&RETAIN_DEAD),
+            attempts: age(&RETAIN_ATTEMPTS),
+        },
         allowed_networks: text(&ALLOWED_NETWORKS),
+        show_internal_bodies: SHOW_INTERNAL_BODIES.get(),
         ca_file: (!ca_file.is_empty()).then(|| in_data_directory(&ca_file)),
         connect_timeout: duration_ms(&CONNECT_TIMEOUT),
         poll_interval: duration_ms(&POLL_INTERVAL),

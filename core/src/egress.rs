@@ -217,6 +217,14 @@ pub fn check(addr: IpAddr, plain_http: bool, allowed: &AllowedNetworks) -> Resul
     }
 }
 
+/// Tells whether a tenant may read what a receiver at `addr` answered.
+///
+/// Always what a public one says, and never what a cloud's metadata service says, even when an
+/// entry opens it. `show_internal` decides about the other addresses that an operator opened.
+pub fn may_be_quoted(addr: IpAddr, show_internal: bool) -> bool {
+    !is_metadata(addr) && (show_internal || is_public(addr))
+}
+
 fn is_public(addr: IpAddr) -> bool {
     match addr.to_canonical() {
         IpAddr::V4(ip) => is_public_v4(ip),
@@ -532,6 +540,20 @@ mod tests {
         assert_eq!(verdict(mapped, "169.254.169.254"), Ok(()));
         assert_eq!(verdict("169.254.169.254", mapped), Ok(()));
         assert_eq!(verdict("169.254.1.1", wide), Ok(()));
+    }
+
+    #[test]
+    fn a_metadata_service_is_never_quoted_and_an_internal_receiver_only_on_request() {
+        let quoted = |addr: &str, show| may_be_quoted(addr.parse().unwrap(), show);
+        for addr in ["8.8.8.8", "2600::1", "::ffff:8.8.8.8"] {
+            assert!(quoted(addr, false) && quoted(addr, true), "{addr}");
+        }
+        for addr in ["127.0.0.1", "10.0.0.1", "::1", "fd00::1", "::ffff:10.0.0.1"] {
+            assert!(!quoted(addr, false) && quoted(addr, true), "{addr}");
+        }
+        for addr in ["169.254.169.254", "fd00:ec2::254", "::ffff:169.254.169.254"] {
+            assert!(!quoted(addr, false) && !quoted(addr, true), "{addr}");
+        }
     }
 
     #[test]

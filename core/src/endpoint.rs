@@ -14,6 +14,10 @@ use url::{Host, Url};
 
 use crate::egress::{self, AllowedNetworks, Denied};
 
+use crate::retry::{MAX_DELAY, MAX_DELAYS, MIN_DELAY, Schedule};
+
+/// Longest configuration that is accepted, in bytes as PostgreSQL prints it.
+pub const MAX_CONFIG_BYTES: usize = 1024 * 1024;
 /// Longest `webhook_url` that is accepted, in characters.
 pub const MAX_URL_CHARS: usize = 2048;
 /// Largest number of `headers`.
@@ -87,6 +91,8 @@ pub struct Endpoint {
     pub headers: Vec<(String, String)>,
     /// Time for the whole attempt, 1 to 120 seconds.
     pub timeout: Duration,
+    /// The installation's own retry schedule, when it has one.
+    pub retry_schedule: Option<Schedule>,
 }
 
 impl Endpoint {
@@ -127,8 +133,8 @@ impl std::error::Error for Unusable {}
 
 /// Checks a configuration that a tenant wants to store.
 ///
-/// `config_json` is what PostgreSQL prints for the jsonb. It has to be an object. These keys have
-/// a meaning, and `null` means absent for each; all other keys are the plugin's own, are not
+/// `config_json` is what PostgreSQL prints for the jsonb. It has to be an object of at most
+/// [`MAX_CONFIG_BYTES`]. These keys have a meaning, and `null` means absent for each; all other keys are the plugin's own, are not
 /// looked at and may nest as deeply as PostgreSQL allows:
 ///
 /// - `webhook_url`: text, an absolute `http` or `https` URL with a host, without credentials,
@@ -136,10 +142,20 @@ impl std::error::Error for Unusable {}
 /// - `timeout_ms`: a whole number; out of range is legal and clamped when used.
 /// - `headers`: an object of texts, at most [`MAX_HEADERS`] with [`MAX_HEADER_BYTES`] bytes
 ///   together, with legal names that are not reserved, and values of visible ASCII, space and tab.
+/// - `retry_schedule`: an array of at most [`MAX_DELAYS`] whole numbers, the seconds from
+///   [`MIN_DELAY`] to [`MAX_DELAY`] after the first, second, … failure. The failure after the last
+///   one is final; with an empty array the first one is.
 ///
 /// # Errors
 /// The first rule that is broken.
 pub fn validate(config_json: &str) -> Result<(), ConfigError> {
+    if config_json.len() > MAX_CONFIG_BYTES {
+        return Err(ConfigError::new(
+            "config",
+            format!("the configuration is longer than {MAX_CONFIG_BYTES} bytes"),
+            "Keep only what is needed to send; each delivery reads it.",
+        ));
+    }
     let config = Config::read(config_json).ok_or_else(|| {
         ConfigError::new(
             "config",
@@ -156,6 +172,9 @@ pub fn validate(config_json: &str) -> Result<(), ConfigError> {
     if let Some(value) = config.headers {
         validate_headers(value)?;
     }
+    if let Some(value) = config.retry_schedule {
+        validate_retry_schedule(value)?;
+    }
     Ok(())
 }
 
@@ -165,6 +184,8 @@ pub fn validate(config_json: &str) -> Result<(), ConfigError> {
 ///   [`MAX_TIMEOUT`]; anything else means [`DEFAULT_TIMEOUT`].
 /// - `headers` that is not an object counts as empty. Numbers and booleans in it count as their
 ///   text, `null` as absent. Reserved names are dropped, because the sender's own win.
+/// - `retry_schedule` that is not an array of numbers or of their texts counts as absent. Delays are
+///   clamped to [`MIN_DELAY`] and [`MAX_DELAY`], and those after the first [`MAX_DELAYS`] dropped.
 /// - A fragment of `webhook_url`, which HTTP never sends, is dropped, and so is space around it.
 ///
 /// # Errors
@@ -178,6 +199,7 @@ pub fn read_stored(config_json: Option<&str>) -> Result<Endpoint, Unusable> {
         url: stored_url(config.webhook_url)?,
         headers: stored_headers(config.headers)?,
         timeout: stored_timeout(config.timeout_ms),
+        retry_schedule: config.retry_schedule.and_then(stored_retry_schedule),
     })
 }
 
@@ -187,6 +209,7 @@ struct Config<'a> {
     webhook_url: Option<&'a RawValue>,
     timeout_ms: Option<&'a RawValue>,
     headers: Option<&'a RawValue>,
+    retry_schedule: Option<&'a RawValue>,
 }
 
 impl<'a> Config<'a> {
@@ -220,6 +243,7 @@ impl<'de> Visitor<'de> for ConfigVisitor {
                 "webhook_url" => &mut config.webhook_url,
                 "timeout_ms" => &mut config.timeout_ms,
                 "headers" => &mut config.headers,
+                "retry_schedule" => &mut config.retry_schedule,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                     continue;
@@ -267,6 +291,11 @@ impl<'de> Visitor<'de> for EntriesVisitor {
 
 /// `None` when `json` is not a string.
 fn text(json: &RawValue) -> Option<String> {
+    serde_json::from_str(json.get()).ok()
+}
+
+/// `None` when `json` is not an array.
+fn array(json: &RawValue) -> Option<Vec<&RawValue>> {
     serde_json::from_str(json.get()).ok()
 }
 
@@ -344,7 +373,7 @@ fn stored_url(value: Option<&RawValue>) -> Result<Url, Unusable> {
     Ok(url)
 }
 
-/// The number as milliseconds, without fraction; `None` when `text` is not a decimal number.
+/// `None` when `text` is not a decimal number.
 fn number(text: &str) -> Option<f64> {
     // `f64::from_str` takes "inf" and "nan".
     let decimal = text
@@ -381,6 +410,47 @@ fn stored_timeout(value: Option<&RawValue>) -> Duration {
         }
         None => DEFAULT_TIMEOUT,
     }
+}
+
+fn validate_retry_schedule(value: &RawValue) -> Result<(), ConfigError> {
+    let (min, max) = (MIN_DELAY.as_secs_f64(), MAX_DELAY.as_secs_f64());
+    let error = |message: String| {
+        let hint = format!(
+            "Give an array of at most {MAX_DELAYS} numbers of seconds from {min} to {max}, like [60, 300, 3600]; an empty one means a single attempt."
+        );
+        ConfigError::new("retry_schedule", message, hint)
+    };
+    let delays = array(value).ok_or_else(|| error("retry_schedule is not an array".to_owned()))?;
+    if delays.len() > MAX_DELAYS {
+        return Err(error(format!(
+            "retry_schedule has more than {MAX_DELAYS} entries"
+        )));
+    }
+    for delay in delays {
+        let fits = |seconds: &f64| seconds.fract() == 0.0 && (min..=max).contains(seconds);
+        if number(delay.get()).filter(fits).is_none() {
+            return Err(error(format!(
+                "retry_schedule holds {}, which is not a whole number from {min} to {max}",
+                excerpt(delay.get(), 40)
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn stored_retry_schedule(value: &RawValue) -> Option<Schedule> {
+    let delays = array(value)?
+        .into_iter()
+        .take(MAX_DELAYS)
+        .map(|delay| {
+            let text = text(delay).unwrap_or_else(|| delay.get().to_owned());
+            let seconds = number(text.trim())?;
+            Some(Duration::from_secs_f64(
+                seconds.clamp(MIN_DELAY.as_secs_f64(), MAX_DELAY.as_secs_f64()),
+            ))
+        })
+        .collect::<Option<Vec<_>>>()?;
+    Some(Schedule::of_delays(delays))
 }
 
 /// Tells whether `name` belongs to the sender or to HTTP itself, so that a configuration may not
@@ -549,6 +619,10 @@ mod tests {
                 "headers",
                 r#"{"Authorization": "Bearer a\tb", "X-Empty": "", "x!#$%&'*+-.^_`|~9": "~"}"#,
             ),
+            with("retry_schedule", "null"),
+            with("retry_schedule", "[]"),
+            with("retry_schedule", "[1, 60.0, 6e1, 604800]"),
+            with("retry_schedule", &format!("[{}]", ["9"; 20].join(","))),
             with("color", r#""blue""#),
             with("factor", "1e400"),
             with("id", "12345678901234567890123.000000000000000001"),
@@ -568,7 +642,20 @@ mod tests {
     fn names_the_field_that_it_refuses() {
         let many: Vec<_> = (0..51).map(|n| format!(r#""X-{n}": "v""#)).collect();
         let long = format!(r#"{{"X-Long": "{}"}}"#, "v".repeat(8 * 1024));
+        let delays = format!("[{}]", ["9"; 21].join(","));
         let refused = [
+            ("retry_schedule", with("retry_schedule", "60")),
+            ("retry_schedule", with("retry_schedule", "\"60, 300\"")),
+            ("retry_schedule", with("retry_schedule", r#"{"1": 60}"#)),
+            ("retry_schedule", with("retry_schedule", "[60, null]")),
+            ("retry_schedule", with("retry_schedule", "[60, \"300\"]")),
+            ("retry_schedule", with("retry_schedule", "[60, [300]]")),
+            ("retry_schedule", with("retry_schedule", "[60, 0]")),
+            ("retry_schedule", with("retry_schedule", "[60, -60]")),
+            ("retry_schedule", with("retry_schedule", "[60, 1.5]")),
+            ("retry_schedule", with("retry_schedule", "[60, 604801]")),
+            ("retry_schedule", with("retry_schedule", "[60, 1e400]")),
+            ("retry_schedule", with("retry_schedule", &delays)),
             ("config", "[]".to_owned()),
             ("config", "null".to_owned()),
             ("config", "\"{}\"".to_owned()),
@@ -785,6 +872,42 @@ mod tests {
         for (json, ms) in cases {
             let endpoint = read_stored(Some(&with("timeout_ms", json))).unwrap();
             assert_eq!(endpoint.timeout, Duration::from_millis(ms), "{json}");
+        }
+    }
+
+    #[test]
+    fn an_installation_may_bring_its_own_retry_schedule() {
+        let week = 604_800.0;
+        let many = format!("[{}]", ["9"; 25].join(","));
+        let cases: [(&str, Option<&[f64]>); 14] = [
+            ("null", None),
+            ("[60, 300, 3600]", Some(&[60.0, 300.0, 3600.0])),
+            ("[]", Some(&[])),
+            // Only old rows hold these.
+            (r#"["60", " 300 "]"#, Some(&[60.0, 300.0])),
+            ("[0, -5, 0.25, 1.5]", Some(&[1.0, 1.0, 1.0, 1.5])),
+            ("[604801, 1e400]", Some(&[week, week])),
+            (&many, Some(&[9.0; 20])),
+            ("[60, null]", None),
+            (r#"[60, "soon"]"#, None),
+            ("[60, [300]]", None),
+            (r#"{"first": 60}"#, None),
+            (r#""60, 300""#, None),
+            ("60", None),
+            ("true", None),
+        ];
+        for (json, expected) in cases {
+            let endpoint = read_stored(Some(&with("retry_schedule", json))).unwrap();
+            let expected = expected.map(|delays| {
+                Schedule::of_delays(
+                    delays
+                        .iter()
+                        .copied()
+                        .map(Duration::from_secs_f64)
+                        .collect(),
+                )
+            });
+            assert_eq!(endpoint.retry_schedule, expected, "{json}");
         }
     }
 

@@ -18,18 +18,23 @@ use std::{
 };
 
 use self::client::Client;
-use crate::{egress::AllowedNetworks, request::Request};
+use crate::{egress::AllowedNetworks, request::Request, retry::Answer};
 
+/// A thread without work leaves after this time.
+const IDLE: Duration = Duration::from_secs(30);
 /// Stack of a sender thread. Measured: a debug build needs between 64 and 128 KiB for TLS.
 const STACK: usize = 512 * 1024;
 
 /// What a [`Sender`] is started with.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Number of sender threads, at least 1: the number of deliveries in flight at once.
+    /// Most sender threads, at least 1: the number of deliveries in flight at once. They start when
+    /// they are needed and leave when they are idle.
     pub threads: usize,
     /// Networks that deliveries may reach although they are not public.
     pub allowed_networks: AllowedNetworks,
+    /// Whether failures quote receivers at opened addresses that are not public.
+    pub show_internal_bodies: bool,
     /// PEM text of certificates that are trusted in addition to Mozilla's roots.
     pub extra_ca_pem: Option<Vec<u8>>,
     /// Longest time to look the host name up, and then again to connect including TLS. The timeout
@@ -37,12 +42,26 @@ pub struct Settings {
     pub connect_timeout: Duration,
 }
 
+/// What came of one attempt.
+#[derive(Clone, Debug)]
+pub struct Attempted {
+    /// The 2xx status, or what went wrong.
+    pub result: Result<u16, Failure>,
+    /// The start of the response's body, at most 1 KiB, without control characters; `None` when it
+    /// is empty or there is none.
+    pub response: Option<String>,
+}
+
 /// The end of one attempt.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The 2xx status, or what went wrong.
     pub result: Result<u16, Failure>,
-    /// From the moment that a thread took the request to the end of the attempt.
+    /// See [`Attempted::response`].
+    pub response: Option<String>,
+    /// When a thread took the request.
+    pub started: Instant,
+    /// From then to the end of the attempt.
     pub duration: Duration,
 }
 
@@ -54,11 +73,23 @@ pub struct Failure {
     /// The HTTP status, when one arrived.
     pub status: Option<u16>,
     /// What a tenant may read: `http <status>: <start of body>` or what went wrong with the
-    /// network. At most 500 characters, without control characters, and never with an address
-    /// that the host name resolved to.
+    /// network. At most 500 characters, without control characters, never with an address that
+    /// the host name resolved to, and without the body of a receiver that may not be quoted
+    /// ([`may_be_quoted`](crate::egress::may_be_quoted)).
     pub message: String,
-    /// How long the receiver asked to be left alone (`Retry-After`), at most a day.
+    /// How long the receiver asked to be left alone (`Retry-After`), at most
+    /// [`MAX_RETRY_AFTER`](crate::retry::MAX_RETRY_AFTER).
     pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// What the next step depends on.
+    pub fn answer(&self) -> Answer {
+        Answer {
+            status: self.status,
+            retry_after: self.retry_after,
+        }
+    }
 }
 
 /// Kinds of failure.
@@ -108,8 +139,6 @@ pub enum StartError {
     NoThreads,
     /// `extra_ca_pem` holds no certificate or a broken one.
     BadCertificate(String),
-    /// The operating system refused a thread.
-    Spawn(std::io::Error),
 }
 
 impl fmt::Display for StartError {
@@ -117,7 +146,6 @@ impl fmt::Display for StartError {
         match self {
             Self::NoThreads => f.write_str("at least one sender thread is needed"),
             Self::BadCertificate(reason) => write!(f, "extra CA certificates: {reason}"),
-            Self::Spawn(error) => write!(f, "sender thread could not start: {error}"),
         }
     }
 }
@@ -133,16 +161,17 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Starts `settings.threads` threads, named `webhook-sender`.
+    /// Gets ready for up to `settings.threads` threads, named `webhook-sender`.
     ///
     /// `notify` is called by one of them when the first outcome becomes available after all
     /// earlier ones were taken: on each call take outcomes until there is none. It is called with
     /// no lock held.
     ///
-    /// Threads, and those that they start for name lookups, inherit the signal mask of the caller.
+    /// Threads, and those that they start for name lookups, inherit the signal mask of the caller of
+    /// [`Sender::submit`].
     ///
     /// # Errors
-    /// See [`StartError`]. No thread is left behind then.
+    /// See [`StartError`].
     pub fn start(
         settings: Settings,
         notify: impl Fn() + Send + Sync + 'static,
@@ -156,42 +185,47 @@ impl Sender {
     fn with_attempt(
         threads: usize,
         notify: impl Fn() + Send + Sync + 'static,
-        attempt: impl Fn(&Request) -> Result<u16, Failure> + Send + Sync + 'static,
+        attempt: impl Fn(&Request) -> Attempted + Send + Sync + 'static,
     ) -> Result<Self, StartError> {
         if threads == 0 {
             return Err(StartError::NoThreads);
         }
-        // Whatever fails from here on, dropping it sends the threads home.
-        let sender = Self {
+        Ok(Self {
             shared: Arc::new(Shared {
                 jobs: Mutex::default(),
                 queued: Condvar::new(),
                 outcomes: Mutex::default(),
                 in_flight: AtomicUsize::new(0),
-                unfinished: AtomicUsize::new(0),
                 threads,
                 notify: Box::new(notify),
                 attempt: Box::new(attempt),
             }),
-        };
-        for _ in 0..threads {
-            let shared = Arc::clone(&sender.shared);
-            thread::Builder::new()
-                .name("webhook-sender".to_owned())
-                .stack_size(STACK)
-                .spawn(move || shared.run())
-                .map_err(StartError::Spawn)?;
-        }
-        Ok(sender)
+        })
     }
 
     /// Hands a request to the threads. Its outcome comes back with the same `tag`, which means
-    /// nothing to the sender. Never blocks; without an idle thread the request waits in a queue
-    /// without bound, and its timeout starts when a thread takes it.
+    /// nothing to the sender. Never blocks; without an idle thread, and with none to start, the
+    /// request waits in a queue without bound, and its timeout starts when a thread takes it.
     pub fn submit(&self, tag: u64, request: Request) {
         self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.shared.unfinished.fetch_add(1, Ordering::Relaxed);
-        lock(&self.shared.jobs).queue.push_back((tag, request));
+        let mut jobs = lock(&self.shared.jobs);
+        jobs.queue.push_back((tag, request));
+        if jobs.queue.len() > jobs.idle && jobs.threads < self.shared.threads {
+            match self.shared.spawn() {
+                Ok(()) => jobs.threads += 1,
+                // The threads that run will take it. Without one, it fails.
+                Err(_) if jobs.threads > 0 => {}
+                Err(error) => {
+                    jobs.queue.pop_back();
+                    drop(jobs);
+                    let message = format!("no thread can be started to send it: {}", error.kind());
+                    return self
+                        .shared
+                        .report(tag, internal(message).after(Instant::now()));
+                }
+            }
+        }
+        drop(jobs);
         self.shared.queued.notify_one();
     }
 
@@ -205,12 +239,6 @@ impl Sender {
     /// Requests submitted whose outcome was not received yet.
     pub fn in_flight(&self) -> usize {
         self.shared.in_flight.load(Ordering::Relaxed)
-    }
-
-    /// Requests that may be submitted now without waiting for a thread.
-    pub fn idle_threads(&self) -> usize {
-        let unfinished = self.shared.unfinished.load(Ordering::Relaxed);
-        self.shared.threads.saturating_sub(unfinished)
     }
 }
 
@@ -233,7 +261,7 @@ impl fmt::Debug for Sender {
     }
 }
 
-type Attempt = dyn Fn(&Request) -> Result<u16, Failure> + Send + Sync;
+type Attempt = dyn Fn(&Request) -> Attempted + Send + Sync;
 
 struct Shared {
     jobs: Mutex<Jobs>,
@@ -241,8 +269,6 @@ struct Shared {
     outcomes: Mutex<VecDeque<(u64, Outcome)>>,
     /// Submitted and not received back.
     in_flight: AtomicUsize,
-    /// Submitted and not at its end.
-    unfinished: AtomicUsize,
     threads: usize,
     notify: Box<dyn Fn() + Send + Sync>,
     attempt: Box<Attempt>,
@@ -252,40 +278,77 @@ struct Shared {
 struct Jobs {
     queue: VecDeque<(u64, Request)>,
     closed: bool,
+    /// Threads that run, and how many of them wait for a job.
+    threads: usize,
+    idle: usize,
+}
+
+impl Attempted {
+    fn after(self, started: Instant) -> Outcome {
+        Outcome {
+            result: self.result,
+            response: self.response,
+            started,
+            duration: started.elapsed(),
+        }
+    }
+}
+
+/// No attempt could be made.
+fn internal(message: String) -> Attempted {
+    Attempted {
+        result: Err(Failure {
+            kind: FailureKind::Internal,
+            status: None,
+            message,
+            retry_after: None,
+        }),
+        response: None,
+    }
 }
 
 impl Shared {
+    fn spawn(self: &Arc<Self>) -> std::io::Result<()> {
+        let shared = Arc::clone(self);
+        thread::Builder::new()
+            .name("webhook-sender".to_owned())
+            .stack_size(STACK)
+            .spawn(move || shared.run())
+            .map(drop)
+    }
+
     fn run(&self) {
         while let Some((tag, request)) = self.next_job() {
-            let start = Instant::now();
-            let result = no_panic(|| (self.attempt)(&request)).unwrap_or_else(|| {
-                Err(Failure {
-                    kind: FailureKind::Internal,
-                    status: None,
-                    message: "internal error of the sender; see the server log".to_owned(),
-                    retry_after: None,
-                })
+            let started = Instant::now();
+            let answer = no_panic(|| (self.attempt)(&request)).unwrap_or_else(|| {
+                internal("internal error of the sender; see the server log".to_owned())
             });
-            let duration = start.elapsed();
-            self.unfinished.fetch_sub(1, Ordering::Relaxed);
-            self.report(tag, Outcome { result, duration });
+            self.report(tag, answer.after(started));
         }
     }
 
-    /// Waits for a job; `None` when the sender is gone.
+    /// Waits for a job; `None` when this thread is to leave.
     fn next_job(&self) -> Option<(u64, Request)> {
         let mut jobs = lock(&self.jobs);
+        let idle_since = Instant::now();
         loop {
-            if jobs.closed {
-                return None;
-            }
             if let Some(job) = jobs.queue.pop_front() {
                 return Some(job);
             }
+            let Some(patience) = IDLE
+                .checked_sub(idle_since.elapsed())
+                .filter(|_| !jobs.closed)
+            else {
+                jobs.threads -= 1;
+                return None;
+            };
+            jobs.idle += 1;
             jobs = self
                 .queued
-                .wait(jobs)
-                .unwrap_or_else(PoisonError::into_inner);
+                .wait_timeout(jobs, patience)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+            jobs.idle -= 1;
         }
     }
 
@@ -333,6 +396,13 @@ mod tests {
         }
     }
 
+    fn answer(status: u16) -> Attempted {
+        Attempted {
+            result: Ok(status),
+            response: None,
+        }
+    }
+
     fn until(condition: impl Fn() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !condition() {
@@ -354,16 +424,16 @@ mod tests {
             assert_eq!(got, tag);
             assert_eq!(outcome.result.unwrap_err().kind, FailureKind::Internal);
         }
-        assert_eq!((sender.in_flight(), sender.idle_threads()), (0, 1));
+        assert_eq!(sender.in_flight(), 0);
     }
 
     #[test]
     fn a_panic_in_notify_loses_nothing() {
         let notify = || panic!("a test's panic");
-        let sender = Sender::with_attempt(1, notify, |_| Ok(200)).unwrap();
+        let sender = Sender::with_attempt(1, notify, |_| answer(200)).unwrap();
         sender.submit(1, request());
         sender.submit(2, request());
-        until(|| sender.idle_threads() == 1 && lock(&sender.shared.outcomes).len() == 2);
+        until(|| lock(&sender.shared.outcomes).len() == 2);
         assert_eq!(sender.try_recv().unwrap().0, 1);
         assert_eq!(sender.try_recv().unwrap().0, 2);
     }
@@ -375,7 +445,7 @@ mod tests {
         let notify = move || {
             counter.fetch_add(1, Ordering::SeqCst);
         };
-        let sender = Sender::with_attempt(4, notify, |_| Ok(204)).unwrap();
+        let sender = Sender::with_attempt(4, notify, |_| answer(204)).unwrap();
         for round in 1..=2 {
             for tag in 0..100 {
                 sender.submit(tag, request());
@@ -394,20 +464,42 @@ mod tests {
         let inside = Arc::clone(&gate);
         let attempt = move |_: &Request| {
             inside.wait();
-            Ok(200)
+            answer(200)
         };
         let sender = Sender::with_attempt(2, || (), attempt).unwrap();
-        assert_eq!((sender.in_flight(), sender.idle_threads()), (0, 2));
+        assert_eq!(sender.in_flight(), 0);
         sender.submit(1, request());
         sender.submit(2, request());
-        assert_eq!((sender.in_flight(), sender.idle_threads()), (2, 0));
+        assert_eq!(sender.in_flight(), 2);
         assert!(sender.try_recv().is_none());
         gate.wait();
-        until(|| sender.idle_threads() == 2);
+        until(|| lock(&sender.shared.outcomes).len() == 2);
         assert_eq!(sender.in_flight(), 2);
         until(|| sender.try_recv().is_some());
         until(|| sender.try_recv().is_some());
         assert_eq!(sender.in_flight(), 0);
+    }
+
+    #[test]
+    fn threads_start_when_they_are_needed_and_no_more_than_allowed() {
+        let (release, wait) = mpsc::channel::<()>();
+        let wait = Mutex::new(wait);
+        let attempt = move |_: &Request| {
+            let _ = lock(&wait).recv_timeout(PATIENCE);
+            answer(200)
+        };
+        let sender = Sender::with_attempt(3, || (), attempt).unwrap();
+        let threads = || lock(&sender.shared.jobs).threads;
+        assert_eq!(threads(), 0);
+        for started in [1, 2, 3, 3, 3] {
+            sender.submit(0, request());
+            assert_eq!(threads(), started);
+        }
+        (0..5).for_each(|_| release.send(()).unwrap());
+        until(|| lock(&sender.shared.outcomes).len() == 5);
+        until(|| lock(&sender.shared.jobs).idle == 3);
+        sender.submit(0, request());
+        assert_eq!(threads(), 3, "an idle thread takes it");
     }
 
     #[test]
@@ -416,7 +508,7 @@ mod tests {
         let wait = Mutex::new(wait);
         let attempt = move |_: &Request| {
             let _ = lock(&wait).recv_timeout(PATIENCE);
-            Ok(200)
+            answer(200)
         };
         let sender = Sender::with_attempt(2, || (), attempt).unwrap();
         for tag in 0..10 {
@@ -436,6 +528,7 @@ mod tests {
         let settings = |threads, pem: &str| Settings {
             threads,
             allowed_networks: AllowedNetworks::default(),
+            show_internal_bodies: true,
             extra_ca_pem: Some(pem.as_bytes().to_vec()),
             connect_timeout: PATIENCE,
         };
@@ -444,7 +537,7 @@ mod tests {
             let error = Sender::start(settings(1, pem), || ()).unwrap_err();
             assert!(matches!(error, StartError::BadCertificate(_)), "{pem}");
         }
-        let error = Sender::with_attempt(0, || (), |_| Ok(200)).unwrap_err();
+        let error = Sender::with_attempt(0, || (), |_| answer(200)).unwrap_err();
         assert!(matches!(error, StartError::NoThreads));
     }
 }

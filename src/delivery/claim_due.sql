@@ -41,5 +41,5 @@ SET status = 'sending', claim_id = $3, lease_expires_at = pg_catalog.clock_times
     sent_at = pg_catalog.clock_timestamp(), updated_at = pg_catalog.clock_timestamp()
 FROM int.plugin_installations AS i
 WHERE q.id = ANY (ARRAY(SELECT fitting.id FROM fitting)) AND i.id = q.plugin_installation_id
-RETURNING q.id, q.plugin_installation_id, q.event_type, q.payload::text, q.attempts,
-          i.config::text, i.secret_ref
+RETURNING q.id, q.plugin_installation_id, q.event_type, q.payload, q.attempts,
+          i.config, i.secret_ref, q.tenant_id

@@ -1,4 +1,4 @@
--- $1: the data is at home here. Elsewhere a row older than its transaction comes from a dump, with its deliveries.
+-- {at_home}: the data is at home here. Elsewhere a row older than its transaction comes from a dump, with its deliveries.
 INSERT INTO int.plugin_delivery_queue
     (tenant_id, plugin_installation_id, source_entity_change_id, event_type, payload)
 SELECT c.tenant_id, i.id, c.id,
@@ -19,7 +19,7 @@ SELECT c.tenant_id, i.id, c.id,
                THEN pg_catalog.jsonb_build_object('old_data', c.old_data, 'new_data', c.new_data)
                ELSE pg_catalog.jsonb_build_object('record_id', c.record_id, 'changed_fields', c.changed_fields)
            END)
-FROM inserted AS c
+FROM {changes} AS c
 JOIN int.plugin_installations AS i ON i.tenant_id = c.tenant_id AND i.status = 'installed'
 JOIN int.plugin_webhook_subscriptions AS s
     ON s.plugin_installation_id = i.id
@@ -30,5 +30,5 @@ JOIN int.plugin_webhook_subscriptions AS s
         OR coalesce(pg_catalog.cardinality(s.changed_fields_allowlist), 0) = 0
         OR s.changed_fields_allowlist && c.changed_fields)
 JOIN int.plugins AS p ON p.id = i.plugin_id
-WHERE $1 OR c.created_at BETWEEN pg_catalog.now() AND pg_catalog.clock_timestamp()
+WHERE {at_home} OR c.created_at BETWEEN pg_catalog.now() AND pg_catalog.clock_timestamp()
 ON CONFLICT (plugin_installation_id, source_entity_change_id) DO NOTHING

@@ -1,6 +1,8 @@
 //! The way of a delivery: enqueue, claim, send, settle.
 
+pub mod attempts;
 pub mod enqueue;
-pub mod lanes;
+mod matching;
+mod payload;
 pub mod processor;
 pub mod queue;

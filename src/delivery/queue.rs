@@ -1,27 +1,35 @@
 //! Claim, settle, recover: apart from the enqueue, the only SQL on the queue.
 //! Every statement runs as the owner of the queue.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::{Uuid, pg_sys};
+use plugin_webhooks_core::lanes::Rooms;
 
 use crate::pg;
+use crate::printed::Printed;
 
 const CLAIM_DUE: &str = include_str!("claim_due.sql");
 const CLAIM_HANDED: &str = include_str!("claim_handed.sql");
+const RELEASE: &str = include_str!("release.sql");
 const SETTLE: &str = include_str!("settle.sql");
+const LOCKED: &str = include_str!("locked.sql");
 const RECOVER: &str = include_str!("recover.sql");
+const PURGE: &str = include_str!("purge_queue.sql");
 
 /// A delivery that was claimed, with what is needed to send it.
 pub struct Claimed {
     pub id: Uuid,
+    pub tenant: Uuid,
     pub installation: Uuid,
     pub event_type: String,
-    /// `payload::text`, byte for byte the request's body.
-    pub body: String,
+    /// `payload::text`, byte for byte the request's body; `None` when it is too long to send.
+    pub body: Option<String>,
     /// Failed attempts before this one.
     pub attempts: u32,
+    /// `None` also when it is too long to be one.
     pub config: Option<String>,
     pub secret_ref: Option<String>,
 }
@@ -36,13 +44,11 @@ pub enum Source {
 }
 
 /// How much a claim may take.
-pub struct Room {
+pub struct Room<'a> {
     pub total: usize,
-    pub per_installation: usize,
-    /// Stored size of payloads after which no more rows are taken; one row always fits.
+    /// Size of payloads after which no more rows are taken; one row always fits.
     pub bytes: usize,
-    /// Installations whose room is another one.
-    pub lanes: (Vec<Uuid>, Vec<i32>),
+    pub installations: &'a Rooms<Uuid>,
 }
 
 /// What becomes of a claimed row.
@@ -78,7 +84,8 @@ fn as_queue_owner<R>(body: impl FnOnce() -> R) -> R {
     pg::as_owner_of(c"int", c"plugin_delivery_queue", body)
 }
 
-fn interval(duration: Duration) -> pgrx::datum::Interval {
+/// A duration as a parameter.
+pub(super) fn interval(duration: Duration) -> pgrx::datum::Interval {
     pgrx::datum::Interval::from_seconds(duration.as_secs_f64())
 }
 
@@ -100,41 +107,75 @@ const CLAIM_TYPES: [pg_sys::BuiltinOid; 7] = {
 };
 
 /// The parameters of claim_due.sql and claim_handed.sql.
-fn claim_args(room: Room, claim: Option<i64>, lease: Duration) -> [DatumWithOid<'static>; 7] {
+fn claim_args(
+    total: usize,
+    first: usize,
+    known: (Vec<Uuid>, Vec<i32>),
+    bytes: usize,
+    claim: Option<i64>,
+    lease: Duration,
+) -> [DatumWithOid<'static>; 7] {
     [
-        limit(room.total).into(),
-        limit(room.per_installation).into(),
+        limit(total).into(),
+        limit(first).into(),
         claim.into(),
         interval(lease).into(),
-        room.lanes.0.into(),
-        room.lanes.1.into(),
-        i64::try_from(room.bytes).unwrap_or(i64::MAX).into(),
+        known.0.into(),
+        known.1.into(),
+        i64::try_from(bytes).unwrap_or(i64::MAX).into(),
     ]
 }
 
 /// Claims rows under a new fencing token.
-pub fn claim(source: Source, claim: i64, lease: Duration, room: Room) -> Vec<Claimed> {
+pub fn claim(source: Source, claim: i64, lease: Duration, room: &Room<'_>) -> Vec<Claimed> {
     let sql = match source {
         Source::Due => CLAIM_DUE,
         Source::Handed => CLAIM_HANDED,
     };
-    let args = claim_args(room, Some(claim), lease);
+    let known = room.installations.known();
+    let args = claim_args(
+        room.total,
+        room.installations.first(),
+        known.map(|(id, room)| (id, limit(room))).unzip(),
+        room.bytes,
+        Some(claim),
+        lease,
+    );
     as_queue_owner(|| {
-        pg::run_kept(sql, &CLAIM_TYPES, &args, |table| {
+        let mut rest = Vec::new();
+        let claimed = pg::run_kept(sql, &CLAIM_TYPES, &args, |table| {
             let mut claimed = Vec::with_capacity(table.len());
+            let mut bytes = 0;
             for row in table {
+                let id = row.get::<Uuid>(1)?.unwrap_or_else(nil);
+                // The statement knows compressed sizes only.
+                if bytes > 0 && bytes >= room.bytes {
+                    rest.push(id);
+                    continue;
+                }
+                let body = row.get::<Printed>(4)?.and_then(|body| body.0);
+                bytes += body.as_ref().map_or(0, String::len);
                 claimed.push(Claimed {
-                    id: row.get::<Uuid>(1)?.unwrap_or_else(nil),
+                    id,
                     installation: row.get::<Uuid>(2)?.unwrap_or_else(nil),
                     event_type: row.get::<String>(3)?.unwrap_or_default(),
-                    body: row.get::<String>(4)?.unwrap_or_default(),
+                    body,
                     attempts: u32::try_from(row.get::<i32>(5)?.unwrap_or(0)).unwrap_or(0),
-                    config: row.get::<String>(6)?,
+                    config: row.get::<Printed>(6)?.and_then(|config| config.0),
                     secret_ref: row.get::<String>(7)?,
+                    tenant: row.get::<Uuid>(8)?.unwrap_or_else(nil),
                 });
             }
             Ok(claimed)
-        })
+        });
+        if !rest.is_empty() {
+            let types = [
+                pg_sys::BuiltinOid::UUIDARRAYOID,
+                pg_sys::BuiltinOid::INT8OID,
+            ];
+            pg::run_kept(RELEASE, &types, &[rest.into(), claim.into()], |_| Ok(()));
+        }
+        claimed
     })
 }
 
@@ -144,13 +185,7 @@ fn nil() -> Uuid {
 
 /// Marks up to `total` due rows as handed over to the worker, fairly; returns how many.
 pub fn hand_over(total: usize, lease: Duration) -> usize {
-    let room = Room {
-        total,
-        per_installation: total,
-        bytes: usize::MAX,
-        lanes: (Vec::new(), Vec::new()),
-    };
-    let args = claim_args(room, None, lease);
+    let args = claim_args(total, total, Default::default(), usize::MAX, None, lease);
     as_queue_owner(|| pg::run_kept(CLAIM_DUE, &CLAIM_TYPES, &args, |table| Ok(table.len())))
 }
 
@@ -186,7 +221,7 @@ pub fn settle(outcomes: &[Settled]) -> usize {
 }
 
 /// Returns every row under way to the queue, whoever claimed it.
-pub fn release() -> usize {
+pub fn release_all() -> usize {
     as_queue_owner(|| {
         pg::write(
             "UPDATE int.plugin_delivery_queue
@@ -209,9 +244,73 @@ pub fn settle_pg_net(answered: Vec<i64>) -> usize {
     })
 }
 
+/// The deliveries of these outcomes whose row another transaction has locked. Locks the others until
+/// the end of the transaction, so that writing them waits for nobody.
+pub fn locked(outcomes: &[Settled]) -> HashSet<Uuid> {
+    use pg_sys::BuiltinOid as T;
+    let args = [
+        outcomes.iter().map(|o| o.id).collect::<Vec<_>>().into(),
+        outcomes.iter().map(|o| o.claim).collect::<Vec<_>>().into(),
+    ];
+    as_queue_owner(|| {
+        pg::run_kept(
+            LOCKED,
+            &[T::UUIDARRAYOID, T::INT8ARRAYOID],
+            &args,
+            |table| {
+                let mut locked = HashSet::new();
+                for row in table {
+                    locked.extend(row.get::<Uuid>(1)?);
+                }
+                Ok(locked)
+            },
+        )
+    })
+}
+
 /// Returns lost rows to the queue; `all`: also those of claims that are not over, for a worker that
 /// starts and knows that it is alone. Returns how many.
 pub fn recover(all: bool) -> usize {
     let types = [pg_sys::BuiltinOid::BOOLOID];
     as_queue_owner(|| pg::run_kept(RECOVER, &types, &[all.into()], |table| Ok(table.len())))
+}
+
+/// One step of a walk over a table from its oldest row.
+#[derive(Clone, Copy, Debug)]
+pub struct Walk {
+    /// Where to go on, when any row was seen.
+    pub last: Option<i64>,
+    pub seen: i64,
+    /// Nothing further on is old enough.
+    pub done: bool,
+}
+
+/// Runs one of the purge statements.
+pub(super) fn walk(
+    sql: &'static str,
+    types: &[pg_sys::BuiltinOid],
+    args: &[DatumWithOid<'_>],
+) -> Walk {
+    pg::run_kept(sql, types, args, |table| {
+        let row = table.first();
+        Ok(Walk {
+            last: row.get::<i64>(1)?,
+            seen: row.get::<i64>(2)?.unwrap_or(0),
+            done: row.get::<bool>(3)?.unwrap_or(true),
+        })
+    })
+}
+
+/// Deletes delivered and dead rows that are older than these ages among the next `rows` from the
+/// change `start` on. Never touches any other.
+pub fn purge(start: i64, rows: i32, delivered: Option<Duration>, dead: Option<Duration>) -> Walk {
+    use pg_sys::BuiltinOid as T;
+    let types = [T::INT8OID, T::INT4OID, T::INTERVALOID, T::INTERVALOID];
+    let args = [
+        start.into(),
+        rows.into(),
+        delivered.map(interval).into(),
+        dead.map(interval).into(),
+    ];
+    as_queue_owner(|| walk(PURGE, &types, &args))
 }

@@ -1,7 +1,8 @@
--- One row an outcome. claim_id fences: the outcome of an older claim finds no row.
+-- One row an outcome. claim_id fences: the outcome of an older claim finds no row. A count that was set to
+-- the largest number stays there: one row must not fail the statement.
 UPDATE int.plugin_delivery_queue AS q
 SET status = o.status,
-    attempts = q.attempts + o.failures,
+    attempts = least(q.attempts, 2147483647 - o.failures) + o.failures,
     last_error = o.error,
     next_attempt_at = CASE WHEN o.status = 'pending'
         THEN pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => o.delay)

@@ -39,11 +39,13 @@ fn run_registered(tenant: Uuid, action: &str, data: Jsonb) -> Result<Jsonb> {
         &[format!("{call}(uuid,jsonb)").into()],
     )
     .ok_or_else(|| Error::HandlerShape(call.clone()))?;
-    let answer = pg::as_role(owner, || {
-        pg::write_returning::<Jsonb>(
-            &format!("SELECT {call}($1, $2)"),
-            &[tenant.into(), data.into()],
-        )
+    let answer = pg::foreign_code(|| {
+        pg::as_role(owner, || {
+            pg::write_returning::<Jsonb>(
+                &format!("SELECT {call}($1, $2)"),
+                &[tenant.into(), data.into()],
+            )
+        })
     });
     match answer {
         Some(answer) => Ok(answer),

@@ -10,6 +10,7 @@ use plugin_webhooks_core::signature;
 
 use crate::error::{Error, Result, required, required_text};
 use crate::pg::{self, Jsonb};
+use crate::printed::Printed;
 use crate::{host, secrets};
 
 /// Tenant and secret_ref of an installation that may be called.
@@ -32,12 +33,13 @@ fn callable_installation(key: &str, installation: Uuid) -> Result<(Uuid, Option<
 fn rpc_plugin_ingest_webhook(
     p_plugin_key: Option<&str>,
     p_installation_id: Option<Uuid>,
-    p_payload: Option<Jsonb>,
+    p_payload: Option<Printed>,
     p_signature: Option<&str>,
 ) -> Result<Jsonb> {
     let key = required_text("p_plugin_key", p_plugin_key)?;
     let installation = required("p_installation_id", p_installation_id)?;
     let payload = required("p_payload", p_payload)?;
+    let payload = Jsonb(payload.0.ok_or(Error::TooLong("p_payload"))?);
     let presented = required_text("p_signature", p_signature)?;
     let (tenant, secret_ref) = callable_installation(key, installation)?;
     host::count_call(&host::INGEST, &installation.to_string(), None, tenant)?;

@@ -136,8 +136,9 @@ pub fn create(tenant: Uuid, data: &Jsonb) -> Result<Jsonb> {
         foreign,
     )?;
     // The host's own defaults and triggers fill what is not named here.
-    let id = pg::write_returning::<Uuid>(
-        "INSERT INTO app.work_orders
+    let id = pg::foreign_code(|| {
+        pg::write_returning::<Uuid>(
+            "INSERT INTO app.work_orders
              (tenant_id, title, description, priority, maintenance_type, assigned_to, location_id,
               asset_id, due_date, pm_schedule_id, project_id, status)
          SELECT $1, $2, $3, $4, $5, $6, $7, $8,
@@ -147,20 +148,21 @@ pub fn create(tenant: Uuid, data: &Jsonb) -> Result<Jsonb> {
                 cfg.get_default_status($1, 'work_order',
                     pg_catalog.jsonb_build_object('assigned_to', $6))
          RETURNING id",
-        &[
-            tenant.into(),
-            title.into(),
-            field(data, "description").into(),
-            priority.into(),
-            maintenance_type.into(),
-            assigned_to.into(),
-            location.into(),
-            asset.into(),
-            field(data, "due_date").into(),
-            pm_schedule.into(),
-            project.into(),
-        ],
-    );
+            &[
+                tenant.into(),
+                title.into(),
+                field(data, "description").into(),
+                priority.into(),
+                maintenance_type.into(),
+                assigned_to.into(),
+                location.into(),
+                asset.into(),
+                field(data, "due_date").into(),
+                pm_schedule.into(),
+                project.into(),
+            ],
+        )
+    });
     Ok(pg::one::<Jsonb>(
         "SELECT pg_catalog.jsonb_build_object('ok', true, 'action', $1::pg_catalog.text, 'work_order_id', $2::pg_catalog.uuid)",
         &[ACTION.into(), id.into()],

@@ -9,18 +9,20 @@ use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
 use plugin_webhooks_core::egress::AllowedNetworks;
 use plugin_webhooks_core::endpoint::{self, Unusable};
+use plugin_webhooks_core::lanes::{Health, Lanes};
 use plugin_webhooks_core::request::Request;
-use plugin_webhooks_core::retry::{Schedule, Step};
+use plugin_webhooks_core::retry::{Answer, Schedule, Step};
 use plugin_webhooks_core::sender::{Failure, FailureKind, Outcome, Sender, Settings};
 use plugin_webhooks_core::signature;
 
 use super::identity::Gate;
+use super::retention::Sweeper;
 use super::{main_loop, transaction};
-use crate::delivery::lanes::Lanes;
+use crate::delivery::attempts::{self, Attempt};
 use crate::delivery::queue::{self, Claimed, Room, Settled, Source, Status};
 use crate::secrets::Plaintext;
 use crate::settings::{self, Dispatch};
-use crate::{error, pg, secrets};
+use crate::{error, home, pg, secrets};
 
 /// How often leases that ran out are looked for.
 const RECOVER_EVERY: Duration = Duration::from_secs(10);
@@ -28,6 +30,13 @@ const RECOVER_EVERY: Duration = Duration::from_secs(10);
 /// Bodies in memory at once, as long as more than one is: a tenant with huge rows must not fill the
 /// server's memory.
 const BODY_BYTES: usize = 64 << 20;
+
+/// A request that is out longer than this waits for its receiver and not for us: it counts against
+/// max_slow_in_flight instead of max_in_flight.
+const SLOW_AFTER: Duration = Duration::from_secs(1);
+
+/// How long a receiver's trouble is remembered after its last rest.
+const REMEMBER: Duration = Duration::from_secs(600);
 
 /// What a tick found.
 pub enum Tick {
@@ -42,10 +51,41 @@ pub enum Tick {
 /// A request on its way.
 struct Flight {
     delivery: Uuid,
+    tenant: Uuid,
     installation: Uuid,
     claim: i64,
     attempts: u32,
     body_bytes: usize,
+    /// The installation's own.
+    schedule: Option<Schedule>,
+    departed: Instant,
+}
+
+impl Flight {
+    /// The log's row for an attempt that ended now.
+    fn attempt(&self, error: Option<&'static str>) -> Attempt {
+        Attempt {
+            delivery: self.delivery,
+            tenant: self.tenant,
+            installation: self.installation,
+            number: self.attempts.saturating_add(1),
+            age: Duration::ZERO,
+            duration: Duration::ZERO,
+            status: None,
+            error,
+            response: None,
+        }
+    }
+}
+
+/// Why a claimed delivery cannot be sent.
+struct Unsendable {
+    flight: Flight,
+    /// Name in the log of attempts.
+    kind: &'static str,
+    reason: String,
+    /// Trying again would not help.
+    dead: bool,
 }
 
 /// A claimed delivery, ready to leave when the claim has committed.
@@ -64,10 +104,14 @@ pub struct Dispatcher {
     flights: HashMap<u64, Flight>,
     body_bytes: usize,
     next_tag: u64,
-    lanes: Lanes,
-    /// Outcomes that are not written yet.
+    lanes: Lanes<Uuid>,
+    /// Outcomes that are not written yet, and what the log says of them.
     outbox: Vec<Settled>,
+    log: Vec<Attempt>,
+    /// Somebody holds locks on rows of the outbox: write the others.
+    around_locks: bool,
     schedule: Schedule,
+    sweeper: Sweeper,
     warned: HashSet<Uuid>,
     recovered_at: Instant,
     gate: Gate,
@@ -79,6 +123,7 @@ impl Dispatcher {
         Self {
             extension,
             sender: start_sender(&config),
+            schedule: schedule(&config),
             config,
             retired: Vec::new(),
             flights: HashMap::new(),
@@ -86,7 +131,9 @@ impl Dispatcher {
             next_tag: 0,
             lanes: Lanes::default(),
             outbox: Vec::new(),
-            schedule: Schedule::default(),
+            log: Vec::new(),
+            around_locks: false,
+            sweeper: Sweeper::new(),
             warned: HashSet::new(),
             recovered_at: Instant::now(),
             gate: Gate::default(),
@@ -109,8 +156,50 @@ impl Dispatcher {
         }
         self.retired.extend(self.sender.take());
         self.sender = start_sender(&config);
+        self.schedule = schedule(&config);
+        if config.retention != self.config.retention {
+            self.sweeper = Sweeper::new();
+        }
         self.config = config;
         self.warned.clear();
+    }
+
+    /// How long the worker may wait for its latch.
+    pub fn pause(&self) -> Duration {
+        let now = Instant::now();
+        let mut pause = self.config.poll_interval.min(self.sweeper.due_in());
+        if let Some(probe) = self.lanes.next_probe(now) {
+            pause = pause.min(probe);
+        }
+        if self.young(now) >= self.config.max_in_flight {
+            // The first of them becomes slow and makes room.
+            let oldest = self.flights.values().map(|flight| flight.departed);
+            let ages = oldest.map(|departed| now.duration_since(departed));
+            if let Some(age) = ages.filter(|age| *age < SLOW_AFTER).max() {
+                pause = pause.min(SLOW_AFTER - age);
+            }
+        }
+        pause.max(Duration::from_millis(1))
+    }
+
+    /// Requests on their way that are not slow.
+    fn young(&self, now: Instant) -> usize {
+        let is_young = |flight: &&Flight| now.duration_since(flight.departed) < SLOW_AFTER;
+        self.flights.values().filter(is_young).count()
+    }
+
+    /// Deletes what is too old, in a transaction of its own.
+    pub fn sweep(&mut self) -> Result<(), String> {
+        if self.sweeper.due_in() > Duration::ZERO {
+            return Ok(());
+        }
+        let (sweeper, retention) = (&mut self.sweeper, &self.config.retention);
+        transaction::run(c"deleting old rows", || {
+            // A copy keeps its rows as they came.
+            if main_loop::extension() == Some(self.extension) && home::is_here() && lock_queue() {
+                sweeper.sweep(retention);
+            }
+        })
     }
 
     /// One look at the queue.
@@ -123,7 +212,7 @@ impl Dispatcher {
         };
         let recover = self.recovered_at.elapsed() >= RECOVER_EVERY;
         let room = self.room();
-        let settled = self.outbox.len();
+        let mut settled = self.outbox.len();
         let claimed = transaction::run(activity, || {
             if main_loop::extension() != Some(self.extension) {
                 return Err(Tick::Gone);
@@ -131,8 +220,17 @@ impl Dispatcher {
             if !lock_queue() {
                 return Err(Tick::Blocked);
             }
+            if self.around_locks {
+                let locked = queue::locked(&self.outbox);
+                self.outbox
+                    .sort_by_key(|outcome| locked.contains(&outcome.id));
+                settled -= locked.len();
+            }
             if settled > 0 {
-                queue::settle(&self.outbox);
+                queue::settle(&self.outbox[..settled]);
+            }
+            if !self.log.is_empty() && attempts::exist() {
+                attempts::log(&self.log);
             }
             if !self.gate.is_open() {
                 return Ok(Vec::new());
@@ -141,14 +239,22 @@ impl Dispatcher {
                 queue::recover(false);
             }
             Ok(room.map_or_else(Vec::new, |room| self.claim(room)))
-        })?;
+        });
         let departures = match claimed {
-            Ok(departures) => departures,
-            Err(tick) => return Ok(tick),
+            Ok(Ok(departures)) => departures,
+            Ok(Err(tick)) => return Ok(tick),
+            Err(error) => {
+                // A row that somebody has locked would fail every batch it is in.
+                self.around_locks = !self.outbox.is_empty();
+                return Err(error);
+            }
         };
-        self.outbox.clear();
+        self.outbox.drain(..settled);
+        self.around_locks = !self.outbox.is_empty();
+        self.log.clear();
         if recover {
             self.recovered_at = Instant::now();
+            self.lanes.forget(self.recovered_at, REMEMBER);
         }
         let worked = settled > 0 || !departures.is_empty();
         self.depart(departures);
@@ -164,32 +270,54 @@ impl Dispatcher {
             }
         }
         self.retired.retain(|sender| sender.in_flight() > 0);
+        let now = Instant::now();
         for (tag, outcome) in landed {
             let Some(flight) = self.flights.remove(&tag) else {
                 continue;
             };
             self.body_bytes -= flight.body_bytes;
-            self.lanes
-                .finished(flight.installation, is_healthy(&outcome));
-            let settled = match outcome.result {
-                Ok(_) => Settled {
-                    id: flight.delivery,
-                    claim: flight.claim,
-                    status: Status::Delivered,
-                    failed: false,
-                    error: None,
-                    delay: Duration::ZERO,
-                },
-                Err(failure) => self.failed(&flight, failure.message),
-            };
-            self.outbox.push(settled);
+            self.lanes.finished(
+                flight.installation,
+                health(&outcome),
+                now,
+                self.config.bounds,
+            );
+            self.land(&flight, outcome, now);
         }
     }
 
-    fn failed(&self, flight: &Flight, error: String) -> Settled {
-        let (status, delay) = match self.schedule.after_failure(flight.attempts) {
+    /// Notes what is to be written about an attempt.
+    fn land(&mut self, flight: &Flight, outcome: Outcome, now: Instant) {
+        let failure = outcome.result.as_ref().err();
+        self.log.push(Attempt {
+            age: now.duration_since(outcome.started),
+            duration: outcome.duration,
+            status: match &outcome.result {
+                Ok(status) => Some(*status),
+                Err(failure) => failure.status,
+            },
+            response: outcome.response,
+            ..flight.attempt(failure.map(|failure| failure.kind.as_str()))
+        });
+        let settled = match outcome.result {
+            Ok(_) => Settled {
+                id: flight.delivery,
+                claim: flight.claim,
+                status: Status::Delivered,
+                failed: false,
+                error: None,
+                delay: Duration::ZERO,
+            },
+            Err(failure) => self.failed(flight, failure.answer(), failure.message),
+        };
+        self.outbox.push(settled);
+    }
+
+    fn failed(&self, flight: &Flight, answer: Answer, error: String) -> Settled {
+        let schedule = flight.schedule.as_ref().unwrap_or(&self.schedule);
+        let (status, delay) = match schedule.after_failure(flight.attempts, answer, chance()) {
             Step::Retry { after } => (Status::Pending, after),
-            Step::Delivered | Step::Dead => (Status::Dead, Duration::ZERO),
+            Step::Dead => (Status::Dead, Duration::ZERO),
         };
         Settled {
             id: flight.delivery,
@@ -201,40 +329,44 @@ impl Dispatcher {
         }
     }
 
-    /// How much may be claimed now; `None` when everything is busy.
-    fn room(&self) -> Option<Room> {
+    /// How many requests may be claimed now, and how many bytes of bodies; `None` when everything
+    /// is busy.
+    fn room(&self) -> Option<(usize, usize)> {
         self.sender.as_ref()?;
-        let total = self.config.max_in_flight.saturating_sub(self.flights.len());
+        let all = self.config.max_in_flight + self.config.max_slow_in_flight;
+        let young = self.young(Instant::now());
+        let total = (self.config.max_in_flight.saturating_sub(young))
+            .min(all.saturating_sub(self.flights.len()));
         let bytes = BODY_BYTES.saturating_sub(self.body_bytes);
-        (total > 0 && bytes > 0).then(|| Room {
-            total,
-            bytes,
-            per_installation: self.config.max_in_flight_per_installation,
-            lanes: self.lanes.rooms(self.config.max_in_flight_per_installation),
-        })
+        (total > 0 && bytes > 0).then_some((total, bytes))
     }
 
     /// Claims and prepares. What cannot be sent is settled here and now.
-    fn claim(&mut self, room: Room) -> Vec<Departure> {
+    fn claim(&mut self, (mut total, mut bytes): (usize, usize)) -> Vec<Departure> {
         let claim = fencing_token();
-        let source = match settings::dispatch() {
-            Dispatch::OnCommit => Source::Due,
-            Dispatch::OnCall => Source::Handed,
+        // What a processor call took shortly before belongs to this worker as well.
+        let sources: &[Source] = match settings::dispatch() {
+            Dispatch::OnCommit => &[Source::Due, Source::Handed],
+            Dispatch::OnCall => &[Source::Handed],
         };
-        let total = room.total;
-        let lanes = room.lanes.clone();
-        let per_installation = room.per_installation;
-        let bytes = room.bytes;
-        let mut claimed = queue::claim(source, claim, settings::lease(), room);
-        if source == Source::Due && claimed.len() < total {
-            // What a processor call took shortly before belongs to this worker as well.
-            let rest = Room {
-                total: total - claimed.len(),
-                per_installation,
-                bytes: bytes.saturating_sub(claimed.iter().map(|c| c.body.len()).sum()),
-                lanes,
+        let mut rooms = self.lanes.rooms(Instant::now(), self.config.bounds);
+        let mut claimed = Vec::new();
+        for source in sources {
+            if total == 0 || bytes == 0 {
+                break;
+            }
+            let room = Room {
+                total,
+                bytes,
+                installations: &rooms,
             };
-            claimed.extend(queue::claim(Source::Handed, claim, settings::lease(), rest));
+            let batch = queue::claim(*source, claim, settings::lease(), &room);
+            for delivery in &batch {
+                total = total.saturating_sub(1);
+                bytes = bytes.saturating_sub(delivery.body.as_ref().map_or(0, String::len));
+                rooms.take(delivery.installation);
+            }
+            claimed.extend(batch);
         }
         let mut known_secrets = HashMap::new();
         let mut departures = Vec::with_capacity(claimed.len());
@@ -242,50 +374,97 @@ impl Dispatcher {
         for delivery in claimed {
             match self.prepare(delivery, claim, &mut known_secrets) {
                 Ok(departure) => departures.push(departure),
-                Err(settled) => unsendable.push(settled),
+                Err(reason) => unsendable.push(reason),
             }
         }
-        if !unsendable.is_empty() {
-            queue::settle(&unsendable);
-        }
+        self.settle_unsendable(&unsendable);
         departures
+    }
+
+    fn settle_unsendable(&self, unsendable: &[Unsendable]) {
+        if unsendable.is_empty() {
+            return;
+        }
+        let settled: Vec<Settled> = unsendable
+            .iter()
+            .map(|delivery| {
+                let reason = shorten(&delivery.reason);
+                let settled = self.failed(&delivery.flight, Answer::default(), reason);
+                if delivery.dead {
+                    Settled {
+                        status: Status::Dead,
+                        ..settled
+                    }
+                } else {
+                    settled
+                }
+            })
+            .collect();
+        queue::settle(&settled);
+        if attempts::exist() {
+            let log: Vec<Attempt> = unsendable
+                .iter()
+                .map(|delivery| delivery.flight.attempt(Some(delivery.kind)))
+                .collect();
+            attempts::log(&log);
+        }
     }
 
     /// A claimed row as a signed request, or why it cannot be one.
     fn prepare(
         &mut self,
-        delivery: Claimed,
+        mut delivery: Claimed,
         claim: i64,
-        known: &mut HashMap<String, Result<Option<Plaintext>, String>>,
-    ) -> Result<Departure, Settled> {
-        let flight = Flight {
+        known: &mut HashMap<String, Result<Option<Plaintext>, Unreadable>>,
+    ) -> Result<Departure, Unsendable> {
+        let body = delivery.body.take();
+        let mut flight = Flight {
             delivery: delivery.id,
+            tenant: delivery.tenant,
             installation: delivery.installation,
             claim,
             attempts: delivery.attempts,
-            body_bytes: delivery.body.len(),
+            body_bytes: body.as_ref().map_or(0, String::len),
+            schedule: None,
+            departed: Instant::now(),
+        };
+        let Some(body) = body else {
+            return Err(Unsendable {
+                flight,
+                kind: "payload",
+                dead: true,
+                reason: "the payload is too long to send".into(),
+            });
         };
         let endpoint = match endpoint::read_stored(delivery.config.as_deref()) {
             Ok(endpoint) => endpoint,
-            Err(Unusable::NoUrl(reason)) => {
-                return Err(Settled {
-                    status: Status::Dead,
-                    delay: Duration::ZERO,
-                    ..self.failed(&flight, shorten(reason))
+            Err(unusable) => {
+                return Err(Unsendable {
+                    flight,
+                    kind: FailureKind::Setting.as_str(),
+                    dead: matches!(unusable, Unusable::NoUrl(_)),
+                    reason: unusable.to_string(),
                 });
             }
-            Err(Unusable::BadSetting(reason)) => return Err(self.failed(&flight, shorten(reason))),
         };
-        let signature = match self.sign(&delivery, known) {
+        flight.schedule.clone_from(&endpoint.retry_schedule);
+        let signature = match self.sign(&delivery, &body, known) {
             Ok(signature) => signature,
-            Err(reason) => return Err(self.failed(&flight, reason)),
+            Err(reason) => {
+                return Err(Unsendable {
+                    flight,
+                    kind: "secret",
+                    dead: false,
+                    reason,
+                });
+            }
         };
         Ok(Departure {
             flight,
             request: Request {
                 delivery_id: delivery.id.to_string(),
                 event_type: delivery.event_type,
-                body: delivery.body,
+                body,
                 signature,
                 endpoint,
             },
@@ -296,7 +475,8 @@ impl Dispatcher {
     fn sign(
         &mut self,
         delivery: &Claimed,
-        known: &mut HashMap<String, Result<Option<Plaintext>, String>>,
+        body: &str,
+        known: &mut HashMap<String, Result<Option<Plaintext>, Unreadable>>,
     ) -> Result<Option<String>, String> {
         if let Some(name) = delivery.secret_ref.as_deref() {
             let secret = known
@@ -304,17 +484,17 @@ impl Dispatcher {
                 .or_insert_with(|| resolve(name));
             match secret {
                 Ok(Some(secret)) => {
-                    return Ok(Some(signature::sign(
-                        secret.as_bytes(),
-                        delivery.body.as_bytes(),
-                    )));
+                    // The next trouble is worth a new warning.
+                    self.warned.remove(&delivery.installation);
+                    return Ok(Some(signature::sign(secret.as_bytes(), body.as_bytes())));
                 }
                 Ok(None) => {}
-                Err(detail) => {
+                Err(Unreadable { reason, remedy }) => {
                     if self.warned.insert(delivery.installation) {
                         warn_installation(
                             delivery.installation,
-                            &format!("its signing secret cannot be read: {detail}"),
+                            &format!("its signing secret cannot be read: {reason}"),
+                            remedy,
                         );
                     }
                     return Err("the signing secret cannot be read".into());
@@ -332,6 +512,7 @@ impl Dispatcher {
             warn_installation(
                 delivery.installation,
                 "secret_ref resolves to no secret, its deliveries go out unsigned",
+                NO_SECRET_REMEDY,
             );
         }
         Ok(None)
@@ -339,54 +520,86 @@ impl Dispatcher {
 
     /// Hands committed claims to the threads.
     fn depart(&mut self, departures: Vec<Departure>) {
-        let Some(sender) = &self.sender else {
+        let Some(sender) = self.sender.as_ref().filter(|_| !departures.is_empty()) else {
             return;
         };
-        for Departure { flight, request } in departures {
+        let bounds = self.config.bounds;
+        let mut leave = |departure: Departure| {
+            let Departure { flight, request } = departure;
             self.next_tag += 1;
-            self.lanes.started(flight.installation);
+            self.lanes.started(flight.installation, bounds);
             self.body_bytes += flight.body_bytes;
             self.flights.insert(self.next_tag, flight);
             sender.submit(self.next_tag, request);
-        }
+        };
+        // The sender may start a thread.
+        with_signals_blocked(|| departures.into_iter().for_each(&mut leave));
     }
 }
 
 /// A receiver that answers is healthy, even when it refuses this delivery.
-fn is_healthy(outcome: &Outcome) -> bool {
+fn health(outcome: &Outcome) -> Health {
     match &outcome.result {
-        Ok(_) => true,
+        Ok(_) => Health::Answers,
         Err(Failure {
             kind: FailureKind::Status,
             status: Some(status),
             ..
-        }) => *status < 500 && *status != 429,
-        Err(_) => false,
+        }) if *status < 500 && *status != 429 => Health::Answers,
+        Err(failure) => match failure.answer().rest() {
+            Some(rest) => Health::Overloaded(Some(rest)),
+            None => Health::Fails,
+        },
     }
 }
 
-fn shorten(reason: String) -> String {
+fn shorten(reason: &str) -> String {
     reason.chars().take(500).collect()
 }
 
-/// A broken secret must not stop the others: it costs a subtransaction.
-fn resolve(name: &str) -> Result<Option<Plaintext>, String> {
-    match pg::guarded(|| secrets::by_name(name)) {
-        Ok(Ok(secret)) => Ok(secret),
-        Ok(Err(report)) => Err(report.message().to_string()),
-        Err(message) => Err(message),
-    }
+/// A random number from 0 to 1, for jitter.
+fn chance() -> f64 {
+    (u64::from_ne_bytes(random()) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-fn warn_installation(installation: Uuid, reason: &str) {
+/// Why a secret cannot be read, and what to do about it.
+struct Unreadable {
+    reason: String,
+    remedy: String,
+}
+
+const NO_SECRET_REMEDY: &str =
+    "Set secret_ref of the installation to the name of an existing secret.";
+
+/// A broken secret must not stop the others: it costs a subtransaction.
+fn resolve(name: &str) -> Result<Option<Plaintext>, Unreadable> {
+    let (reason, remedy) = match pg::guarded(|| secrets::by_name(name)) {
+        Ok(Ok(secret)) => return Ok(secret),
+        Ok(Err(report)) => (
+            report.message().to_string(),
+            report.hint().map(str::to_owned),
+        ),
+        Err(reason) => (reason, None),
+    };
+    Err(Unreadable {
+        reason,
+        remedy: remedy.unwrap_or_else(|| NO_SECRET_REMEDY.into()),
+    })
+}
+
+fn warn_installation(installation: Uuid, reason: &str, remedy: &str) {
     error::warn(
         PgSqlErrorCode::ERRCODE_WARNING,
         format!("plugin_webhooks: installation {installation}: {reason}"),
-        "Set secret_ref of the installation to the name of an existing secret.",
+        remedy,
     );
 }
 
 fn fencing_token() -> i64 {
+    i64::from_ne_bytes(random())
+}
+
+fn random() -> [u8; 8] {
     let mut bytes = [0_u8; 8];
     // SAFETY: fills exactly eight bytes of a live buffer.
     if !unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), bytes.len()) } {
@@ -396,7 +609,7 @@ fn fencing_token() -> i64 {
             "no randomness available from the operating system"
         );
     }
-    i64::from_ne_bytes(bytes)
+    bytes
 }
 
 /// Locks the queue as any writer does, unless that would mean to wait for DDL.
@@ -437,8 +650,9 @@ fn start_sender(config: &settings::Worker) -> Option<Sender> {
         with_signals_blocked(|| {
             Sender::start(
                 Settings {
-                    threads: config.max_in_flight,
+                    threads: config.max_in_flight + config.max_slow_in_flight,
                     allowed_networks: allowed_networks.clone(),
+                    show_internal_bodies: config.show_internal_bodies,
                     extra_ca_pem,
                     connect_timeout: config.connect_timeout,
                 },
@@ -452,6 +666,19 @@ fn start_sender(config: &settings::Worker) -> Option<Sender> {
         Err(error) => {
             warn_setting(&format!("requests cannot be sent: {error}"));
             if has_ca { start(None).ok() } else { None }
+        }
+    }
+}
+
+/// The retry schedule of the settings.
+fn schedule(config: &settings::Worker) -> Schedule {
+    match Schedule::parse_delays(&config.retry_schedule) {
+        Ok(delays) => Schedule::of_delays(delays),
+        Err(error) => {
+            warn_setting(&format!(
+                "plugin_webhooks.retry_schedule is ignored: {error}"
+            ));
+            Schedule::default()
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::{main_loop, register_dynamic, registration, transaction};
+use super::{is_running, main_loop, register_dynamic, registration, transaction};
 use crate::error;
 
 /// A worker that left earlier found no extension, or an error.
@@ -99,19 +99,24 @@ fn databases() -> Vec<pg_sys::Oid> {
 }
 
 fn look(served: &mut HashMap<pg_sys::Oid, Served>, warned: &mut Option<Instant>) {
-    let Ok(databases) = transaction::run(c"looking for databases to serve", databases) else {
+    let found = transaction::run(c"looking for databases to serve", || {
+        // The processor, or a launcher before this one, may have started a worker too.
+        let with_worker = |oid| (oid, is_running(oid));
+        databases().into_iter().map(with_worker).collect()
+    });
+    let Ok::<HashMap<_, _>, _>(databases) = found else {
         return;
     };
-    served.retain(|oid, _| databases.contains(oid));
+    served.retain(|oid, _| databases.contains_key(oid));
     let now = Instant::now();
-    for oid in databases {
+    for (oid, has_worker) in databases {
         let database = served.entry(oid).or_insert_with(|| Served {
             worker: None,
             not_before: now,
             short_lives: 0,
             look_again: false,
         });
-        if database.is_running(now) || now < database.not_before {
+        if database.is_running(now) || has_worker || now < database.not_before {
             continue;
         }
         match register_dynamic(oid) {

@@ -8,7 +8,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::dispatcher::{Dispatcher, Tick};
-use super::{become_the_only_one, preloaded, transaction};
+use super::{Lock, give_back, preloaded, take_alone, transaction};
 use crate::delivery::queue;
 use crate::{error, home};
 
@@ -16,6 +16,8 @@ use crate::{error, home};
 /// at most.
 const FIRST_REST: Duration = Duration::from_millis(100);
 const LONGEST_REST: Duration = Duration::from_secs(30);
+/// DDL that keeps the worker out for longer is worth a line in the log, and again after each doubling.
+const LONG_BLOCKED: Duration = Duration::from_secs(5);
 
 /// Why a wait ended.
 #[derive(PartialEq, Eq)]
@@ -114,7 +116,7 @@ fn take_office() -> Option<pg_sys::Oid> {
     for _ in 0..10 {
         let (extension, alone) = transaction::run(c"starting", || {
             let extension = extension();
-            (extension, extension.is_some() && become_the_only_one())
+            (extension, extension.is_some() && take_alone(Lock::Office))
         })
         .ok()?;
         if alone || extension.is_none() {
@@ -164,17 +166,25 @@ fn serve(extension: pg_sys::Oid) {
     }
     let mut dispatcher = Dispatcher::new(extension);
     let mut last_work = Instant::now();
+    let mut blocked = Blocked::default();
     failures = 0;
     loop {
         let pause = match dispatcher.tick() {
             Ok(Tick::Gone) => return,
-            Ok(Tick::Blocked) => FIRST_REST,
+            Ok(Tick::Blocked) => {
+                blocked.warn_if_long();
+                FIRST_REST
+            }
             Ok(Tick::Done { worked }) => {
                 failures = 0;
+                blocked = Blocked::default();
                 if worked || dispatcher.in_flight() > 0 {
                     last_work = Instant::now();
                 }
-                dispatcher.config().poll_interval
+                if let Err(error) = dispatcher.sweep() {
+                    warn(&error, 0);
+                }
+                dispatcher.pause()
             }
             Err(error) => {
                 warn(&error, failures);
@@ -182,7 +192,8 @@ fn serve(extension: pg_sys::Oid) {
                 rest(failures)
             }
         };
-        if !preloaded() && last_work.elapsed() >= dispatcher.config().idle_timeout {
+        let idle = last_work.elapsed() >= dispatcher.config().idle_timeout;
+        if !preloaded() && idle && may_leave(&mut dispatcher) {
             return;
         }
         let started = Instant::now();
@@ -193,6 +204,45 @@ fn serve(extension: pg_sys::Oid) {
         }
         dispatcher.reload();
     }
+}
+
+/// A row of looks that a lock on the queue prevented.
+#[derive(Default)]
+struct Blocked {
+    since: Option<Instant>,
+    warnings: u32,
+}
+
+impl Blocked {
+    fn warn_if_long(&mut self) {
+        let waited = self.since.get_or_insert_with(Instant::now).elapsed();
+        if waited < LONG_BLOCKED * 2_u32.saturating_pow(self.warnings) {
+            return;
+        }
+        self.warnings += 1;
+        error::warn(
+            PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
+            format!(
+                "plugin_webhooks: deliveries wait, for {} s another session has locked int.plugin_delivery_queue",
+                waited.as_secs()
+            ),
+            "Find the session in pg_locks and end its transaction.",
+        );
+    }
+}
+
+/// Gives up the office, unless the processor counts on this worker or has just handed something over:
+/// nobody would send that before the next call.
+fn may_leave(dispatcher: &mut Dispatcher) -> bool {
+    if !transaction::run(c"leaving", || take_alone(Lock::HandOver)).unwrap_or(false) {
+        return false;
+    }
+    let more_work = matches!(dispatcher.tick(), Ok(Tick::Done { worked: true }));
+    if !more_work {
+        give_back(Lock::Office);
+    }
+    give_back(Lock::HandOver);
+    !more_work
 }
 
 /// The first failure of a row of failures, and then each doubling, is worth a line.

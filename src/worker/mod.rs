@@ -5,6 +5,7 @@ mod dispatcher;
 mod identity;
 mod launcher;
 mod main_loop;
+mod retention;
 mod transaction;
 
 use std::cell::Cell;
@@ -18,10 +19,18 @@ use crate::error;
 
 const LIBRARY: &CStr = c"$libdir/plugin_webhooks";
 
-/// The lock that makes a worker the only one of its database. An advisory lock in a class that
-/// SQL's advisory lock functions cannot reach: nobody else can take it.
+/// Our advisory locks are of a class that SQL's functions cannot reach: nobody else can take them.
 const LOCK_CLASS: u32 = 0x7077_6877;
-const LOCK_KIND: u16 = 7;
+
+/// What a lock of a database stands for.
+#[derive(Clone, Copy)]
+enum Lock {
+    /// Makes a worker the only one.
+    Office = 7,
+    /// Shared by transactions of the processor that count on the worker they found; a worker takes it
+    /// alone before it leaves.
+    HandOver = 8,
+}
 
 /// Whether the library came with shared_preload_libraries; inherited from the postmaster.
 static PRELOADED: AtomicBool = AtomicBool::new(false);
@@ -76,8 +85,7 @@ unsafe extern "C-unwind" fn at_transaction_end(
     match event {
         Event::XACT_EVENT_COMMIT => match AT_COMMIT.replace(Wake::Nobody) {
             Wake::Nobody => {}
-            // SAFETY: MyDatabaseId is set for the life of the backend.
-            Wake::Workers => wake(unsafe { pg_sys::MyDatabaseId }),
+            Wake::Workers => wake(this_database()),
             Wake::Launcher => wake(pg_sys::InvalidOid),
         },
         Event::XACT_EVENT_ABORT | Event::XACT_EVENT_PREPARE => AT_COMMIT.set(Wake::Nobody),
@@ -119,29 +127,39 @@ unsafe fn is_background_worker(process: *const pg_sys::PGPROC) -> bool {
     unsafe { !(*process).isRegularBackend }
 }
 
-fn lock_tag() -> pg_sys::LOCKTAG {
+fn this_database() -> pg_sys::Oid {
+    // SAFETY: set for the life of the backend.
+    unsafe { pg_sys::MyDatabaseId }
+}
+
+fn lock_tag(database: pg_sys::Oid, lock: Lock) -> pg_sys::LOCKTAG {
     pg_sys::LOCKTAG {
-        // SAFETY: set for the life of the backend.
-        locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
+        locktag_field1: database.to_u32(),
         locktag_field2: LOCK_CLASS,
         locktag_field3: 0,
-        locktag_field4: LOCK_KIND,
+        locktag_field4: lock as u16,
         locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
         locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
     }
 }
 
-/// Tries to become the only worker of this database, until the process ends.
-fn become_the_only_one() -> bool {
+/// Takes a lock of this database for the session, unless that would mean to wait.
+fn take_alone(lock: Lock) -> bool {
+    let tag = lock_tag(this_database(), lock);
     // SAFETY: a session lock taken inside a transaction, without waiting.
-    let result =
-        unsafe { pg_sys::LockAcquire(&lock_tag(), pg_sys::ExclusiveLock as i32, true, true) };
+    let result = unsafe { pg_sys::LockAcquire(&tag, pg_sys::ExclusiveLock as i32, true, true) };
     result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
 }
 
-/// Whether a worker serves this database.
-fn is_running() -> bool {
-    let tag = lock_tag();
+fn give_back(lock: Lock) {
+    let tag = lock_tag(this_database(), lock);
+    // SAFETY: releases what `take_alone` took; without it, only warns.
+    unsafe { pg_sys::LockRelease(&tag, pg_sys::ExclusiveLock as i32, true) };
+}
+
+/// Whether a worker serves the database. Needs a transaction.
+fn is_running(database: pg_sys::Oid) -> bool {
+    let tag = lock_tag(database, Lock::Office);
     // SAFETY: a lock of this transaction, given back at once.
     unsafe {
         let result = pg_sys::LockAcquire(&tag, pg_sys::ShareLock as i32, false, true);
@@ -155,11 +173,16 @@ fn is_running() -> bool {
 
 /// Starts a worker for this database unless one runs; false, with a warning, when none can start.
 pub fn ensure_running() -> bool {
-    if is_running() {
+    let database = this_database();
+    // Until the end of the transaction no worker leaves; waits only for one that just does.
+    // SAFETY: a lock of this transaction.
+    unsafe {
+        let tag = lock_tag(database, Lock::HandOver);
+        pg_sys::LockAcquire(&tag, pg_sys::ShareLock as i32, false, false);
+    }
+    if is_running(database) {
         return true;
     }
-    // SAFETY: set for the life of the backend.
-    let database = unsafe { pg_sys::MyDatabaseId };
     if register_dynamic(database).is_some() {
         return true;
     }

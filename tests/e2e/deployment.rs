@@ -265,16 +265,18 @@ mod notice {
 mod grants {
     use super::*;
 
-    const VIEWS: [&str; 5] = [
+    const VIEWS: [&str; 6] = [
         "public.v_audit_entity_changes",
+        "public.v_plugin_delivery_attempts",
         "public.v_plugin_delivery_queue_recent",
         "public.v_plugin_installations",
         "public.v_plugin_webhook_subscriptions",
         "public.v_plugins",
     ];
     /// What the views read with their caller's rights; row security decides which rows.
-    const TABLES_BEHIND_VIEWS: [&str; 5] = [
+    const TABLES_BEHIND_VIEWS: [&str; 6] = [
         "audit.entity_changes",
+        "\"int\".plugin_delivery_attempts",
         "\"int\".plugin_delivery_queue",
         "\"int\".plugin_installations",
         "\"int\".plugin_webhook_subscriptions",
@@ -318,7 +320,10 @@ mod grants {
             "service_role",
             "SELECT",
             "table",
-            &["\"int\".plugin_delivery_queue"],
+            &[
+                "\"int\".plugin_delivery_attempts",
+                "\"int\".plugin_delivery_queue",
+            ],
         );
         grant("service_role", "EXECUTE", "function", &BACKEND);
         grant("service_role", "EXECUTE", "function", &[INGEST]);
@@ -763,9 +768,16 @@ mod settings {
                 "lease integer 300 150 3600 s sighup",
                 "max_in_flight integer 64 1 1024 sighup",
                 "max_in_flight_per_installation integer 16 1 1024 sighup",
+                "max_probe_interval integer 60000 0 3600000 ms sighup",
+                "max_slow_in_flight integer 256 0 4096 sighup",
                 "poll_interval integer 1000 100 60000 ms sighup",
                 "require_signature bool off sighup",
+                "retain_attempts integer 604800 0 315360000 s sighup",
+                "retain_dead integer 7776000 0 315360000 s sighup",
+                "retain_delivered integer 2592000 0 315360000 s sighup",
+                "retry_schedule string 2min, 4min, 8min, 16min, 32min, 64min, 64min sighup",
                 "secret_key_file string plugin_webhooks.key sighup",
+                "show_internal_bodies bool on sighup",
                 "site string - sighup",
                 "worker_idle_timeout integer 120 1 86400 s sighup",
             ]
@@ -841,7 +853,7 @@ mod settings {
             &mut client,
             "select substr(name, 17) from pg_settings where name like 'plugin_webhooks.%'",
         );
-        assert_eq!(seen.len(), 9);
+        assert_eq!(seen.len(), 15);
         assert!(
             secret
                 .iter()

@@ -8,9 +8,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use plugin_webhooks_e2e::{
-    Ca, HOST_SCHEMA, Received, Receiver, Reply, RoleOptions, Server, StopMode, Tree, as_user,
-    create_supabase_roles, create_supabase_roles_with, expect_sqlstate, sign, verify_signature,
-    wait_until,
+    Ca, Dns, HOST_SCHEMA, Received, Receiver, Records, Reply, RoleOptions, Server, StopMode, Tree,
+    as_user, create_supabase_roles, create_supabase_roles_with, expect_sqlstate, sign,
+    verify_signature, wait_until,
 };
 use rustls::pki_types::ServerName;
 
@@ -509,6 +509,18 @@ mod receiver {
     }
 
     #[test]
+    fn it_can_reset_a_connection() {
+        let receiver = Receiver::http();
+        receiver.answer("/", Reply::Reset(b"half".to_vec()));
+        let mut stream = TcpStream::connect(receiver.address()).expect("connect to the receiver");
+        stream
+            .write_all(post("/", "{}", "").as_bytes())
+            .expect("send the request");
+        let error = stream.read_to_end(&mut Vec::new()).expect_err("a reset");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+
+    #[test]
     fn it_stops_and_comes_back_on_the_same_port() {
         let receiver = Receiver::http();
         receiver.answer("/hang", Reply::Hang);
@@ -596,6 +608,38 @@ mod receiver {
         println!("{rate:.0} requests a second");
         assert_eq!(receiver.count(), CONNECTIONS * EACH);
         assert!(receiver.requests().is_empty());
+    }
+}
+
+mod dns {
+    use super::*;
+
+    /// What a server of our own hears when it looks `name` up, in the order of the answer.
+    fn looked_up(dns: &Dns, name: &str) -> Vec<String> {
+        let server = Server::builder(tree()).name_server(dns).start();
+        let mut client = server.connect("postgres");
+        let sql = format!(
+            "create temp table found (line text);
+             copy found from program 'getent ahosts {name} || true'"
+        );
+        client.batch_execute(&sql).expect("look the name up");
+        let rows = client
+            .query(
+                "select distinct split_part(line, ' ', 1) from found order by 1",
+                &[],
+            )
+            .expect("the addresses");
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    #[test]
+    fn a_server_believes_it_and_nobody_else() {
+        let dns = Dns::start();
+        dns.answer("two.test", Records::of(&["127.0.1.1", "::1"]));
+        assert_eq!(looked_up(&dns, "two.test"), ["127.0.1.1", "::1"]);
+        assert!(dns.lookups("two.test") > 0);
+        // Not even /etc/hosts.
+        assert!(looked_up(&dns, "localhost").is_empty());
     }
 }
 

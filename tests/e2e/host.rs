@@ -30,12 +30,19 @@ impl Host {
             run(client, HOST_SCHEMA);
         });
         let mut client = database.client();
-        let mut tenant = |name: &str| text(&mut client, &format!("select app.create_tenant('{name}')::text"));
+        let mut tenant = |name: &str| {
+            text(
+                &mut client,
+                &format!("select app.create_tenant('{name}')::text"),
+            )
+        };
         let (one, two) = (tenant("One"), tenant("Two"));
         let mut member = |tenant: &str, permission: &str| {
             text(
                 &mut client,
-                &format!("select app.create_member('{tenant}', variadic array[{permission}]::text[])::text"),
+                &format!(
+                    "select app.create_member('{tenant}', variadic array[{permission}]::text[])::text"
+                ),
             )
         };
         let quoted = format!("'{ADMIN}'");
@@ -95,7 +102,12 @@ impl Host {
         call: impl FnOnce(&mut Transaction<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let claims = format!(r#"{{"role":"authenticated","sub":"{user}","tenant_id":"{tenant}"}}"#);
-        as_user(&mut self.database.authenticator(), "authenticated", &claims, call)
+        as_user(
+            &mut self.database.authenticator(),
+            "authenticated",
+            &claims,
+            call,
+        )
     }
 
     fn rows_as(&self, user: &str, tenant: &str, sql: &str) -> usize {
@@ -173,18 +185,29 @@ mod rights {
 
             let foreign = host.as_(&host.other_admin, &host.tenant, |tx| tx.batch_execute(&sql));
             let error = expect_sqlstate(foreign, "42501");
-            assert_eq!(error.message(), "host: not a member of this tenant", "{sql}");
+            assert_eq!(
+                error.message(),
+                "host: not a member of this tenant",
+                "{sql}"
+            );
 
             let member = host.as_(&host.member, &host.tenant, |tx| tx.batch_execute(&sql));
             let error = expect_sqlstate(member, "42501");
-            assert_eq!(error.message(), "host: permission tenant.admin is missing", "{sql}");
+            assert_eq!(
+                error.message(),
+                "host: permission tenant.admin is missing",
+                "{sql}"
+            );
         }
     }
 
     #[test]
     fn come_from_the_membership_whatever_the_claims_say() {
         let host = Host::new();
-        run(&mut host.dba(), "select public.rpc_register_plugin('desk', 'Desk')");
+        run(
+            &mut host.dba(),
+            "select public.rpc_register_plugin('desk', 'Desk')",
+        );
         let claims = format!(
             r#"{{"role":"authenticated","sub":"{}","tenant_id":"{}","permissions":["{ADMIN}"],
                 "app_metadata":{{"permissions":["{ADMIN}"]}}}}"#,
@@ -210,7 +233,9 @@ mod rights {
         let installation = host.install("https://example.com/");
         let tenant = &host.other_tenant;
         for sql in [
-            format!("select rpc_update_plugin_installation('{tenant}', '{installation}', 'disabled')"),
+            format!(
+                "select rpc_update_plugin_installation('{tenant}', '{installation}', 'disabled')"
+            ),
             format!("select rpc_uninstall_plugin('{tenant}', '{installation}')"),
             format!(
                 "select rpc_upsert_plugin_webhook_subscription('{tenant}', '{installation}', 'app', 'assets', '{{INSERT}}')"
@@ -224,13 +249,19 @@ mod rights {
     #[test]
     fn let_the_hosts_context_follow_the_call() {
         let host = Host::new();
-        run(&mut host.dba(), "select public.rpc_register_plugin('desk', 'Desk')");
+        run(
+            &mut host.dba(),
+            "select public.rpc_register_plugin('desk', 'Desk')",
+        );
         // The JWT names no tenant: authz.rpc_setup sets the context for the rest of the transaction.
         let claims = format!(r#"{{"role":"authenticated","sub":"{}"}}"#, host.admin);
         let mut session = host.database.authenticator();
         let seen = as_user(&mut session, "authenticated", &claims, |tx| {
             let before = tx.query("select * from v_plugin_installations", &[])?.len();
-            tx.batch_execute(&format!("select rpc_install_plugin('{}', 'desk')", host.tenant))?;
+            tx.batch_execute(&format!(
+                "select rpc_install_plugin('{}', 'desk')",
+                host.tenant
+            ))?;
             let after = tx.query("select * from v_plugin_installations", &[])?.len();
             Ok((before, after))
         });
@@ -252,15 +283,24 @@ mod rights {
              end $$",
         );
         let refused = host.as_(&host.admin, &host.tenant, |tx| {
-            tx.batch_execute(&format!("select rpc_install_plugin('{}', 'desk')", host.tenant))
+            tx.batch_execute(&format!(
+                "select rpc_install_plugin('{}', 'desk')",
+                host.tenant
+            ))
         });
         let error = expect_sqlstate(refused, "54000");
         assert_eq!(
             error.message(),
-            format!("host: rpc_install_plugin 10 1 ({},{})", host.admin, host.tenant)
+            format!(
+                "host: rpc_install_plugin 10 1 ({},{})",
+                host.admin, host.tenant
+            )
         );
         assert_eq!(
-            count(&mut host.dba(), "select count(*) from plugin_webhooks.rate_limits"),
+            count(
+                &mut host.dba(),
+                "select count(*) from plugin_webhooks.rate_limits"
+            ),
             0
         );
     }
@@ -294,14 +334,32 @@ mod views {
             let sql = format!("select * from {view}");
             assert!(host.rows_as(&host.admin, &host.tenant, &sql) > 0, "{view}");
             let foreign = format!("select * from {view} where tenant_id <> '{}'", host.tenant);
-            assert_eq!(host.rows_as(&host.admin, &host.tenant, &foreign), 0, "{view}");
+            assert_eq!(
+                host.rows_as(&host.admin, &host.tenant, &foreign),
+                0,
+                "{view}"
+            );
             assert_eq!(host.rows_as(&host.member, &host.tenant, &sql), 0, "{view}");
-            assert_eq!(host.rows_as(&host.other_admin, &host.tenant, &sql), 0, "{view}");
-            assert_eq!(host.rows_as(&host.admin, &host.other_tenant, &sql), 0, "{view}");
+            assert_eq!(
+                host.rows_as(&host.other_admin, &host.tenant, &sql),
+                0,
+                "{view}"
+            );
+            assert_eq!(
+                host.rows_as(&host.admin, &host.other_tenant, &sql),
+                0,
+                "{view}"
+            );
         }
         let theirs = "select * from v_audit_entity_changes where new_data ->> 'name' = 'Not mine'";
-        assert_eq!(host.rows_as(&host.other_admin, &host.other_tenant, theirs), 1);
-        assert_eq!(host.rows_as(&host.member, &host.tenant, "select * from v_plugins"), 1);
+        assert_eq!(
+            host.rows_as(&host.other_admin, &host.other_tenant, theirs),
+            1
+        );
+        assert_eq!(
+            host.rows_as(&host.member, &host.tenant, "select * from v_plugins"),
+            1
+        );
     }
 
     #[test]
@@ -336,7 +394,9 @@ mod work_orders {
         let mut add = |table: &str| {
             text(
                 &mut dba,
-                &format!("insert into app.{table} (tenant_id) values ('{tenant}') returning id::text"),
+                &format!(
+                    "insert into app.{table} (tenant_id) values ('{tenant}') returning id::text"
+                ),
             )
         };
         Things {
@@ -480,7 +540,10 @@ mod work_orders {
         }
         let bad_date = host.ingest(&installation, &payload(&with("due_date", "someday")));
         expect_sqlstate(bad_date, "22007");
-        assert_eq!(count(&mut host.dba(), "select count(*) from app.work_orders"), 0);
+        assert_eq!(
+            count(&mut host.dba(), "select count(*) from app.work_orders"),
+            0
+        );
     }
 
     #[test]
@@ -520,7 +583,10 @@ mod vault {
         let installation = host.install(&receiver.url("/"));
         host.subscribe(&installation, "assets");
         let mut dba = host.dba();
-        let insert = format!("insert into app.assets (tenant_id) values ('{}')", host.tenant);
+        let insert = format!(
+            "insert into app.assets (tenant_id) values ('{}')",
+            host.tenant
+        );
         run(&mut dba, "select audit.track('app.assets')");
         for (arrived, secret) in [(1, "from the vault"), (2, "rotated in the vault")] {
             dba.execute("update vault.secrets set secret = $1", &[&secret])
@@ -528,7 +594,10 @@ mod vault {
             run(&mut dba, &insert);
             let request = &receiver.wait_for(arrived, SOON)[arrived - 1];
             let signature = request.header("X-Plugin-Signature").expect("a signature");
-            assert!(verify_signature(secret, &request.body, signature), "{secret}");
+            assert!(
+                verify_signature(secret, &request.body, signature),
+                "{secret}"
+            );
         }
     }
 
@@ -575,7 +644,10 @@ mod foreign_keys {
                 host.other_tenant, host.tenant
             ),
         );
-        assert_eq!(count(&mut dba, "select count(*) from int.plugin_delivery_queue"), 1);
+        assert_eq!(
+            count(&mut dba, "select count(*) from int.plugin_delivery_queue"),
+            1
+        );
         run(
             &mut dba,
             &format!("delete from app.tenants where id = '{}'", host.tenant),
@@ -584,10 +656,17 @@ mod foreign_keys {
             "int.plugin_delivery_queue",
             "int.plugin_webhook_subscriptions",
         ] {
-            assert_eq!(count(&mut dba, &format!("select count(*) from {table}")), 0, "{table}");
+            assert_eq!(
+                count(&mut dba, &format!("select count(*) from {table}")),
+                0,
+                "{table}"
+            );
         }
         assert_eq!(
-            text(&mut dba, "select string_agg(tenant_id::text, ',') from int.plugin_installations"),
+            text(
+                &mut dba,
+                "select string_agg(tenant_id::text, ',') from int.plugin_installations"
+            ),
             host.other_tenant
         );
     }
@@ -608,7 +687,10 @@ mod foreign_keys {
         host.install("https://receiver.invalid/");
         let mut dba = host.dba();
         assert_eq!(
-            text(&mut dba, "select installed_by::text from int.plugin_installations"),
+            text(
+                &mut dba,
+                "select installed_by::text from int.plugin_installations"
+            ),
             host.admin
         );
         run(
@@ -643,15 +725,15 @@ mod audit {
         let mut dba = host.dba();
         run(
             &mut dba,
-            &format!(
-                "select audit.track('app.tenants');
+            "select audit.track('app.tenants');
                  update app.tenants set name = name || '!';
-                 insert into app.tenants (name) values ('Three');"
-            ),
+                 insert into app.tenants (name) values ('Three');",
         );
         let requests = receiver.wait_for(1, SOON);
         assert!(
-            requests[0].text().contains(&format!(r#""record_id": "{}""#, host.tenant)),
+            requests[0]
+                .text()
+                .contains(&format!(r#""record_id": "{}""#, host.tenant)),
             "{}",
             requests[0].text()
         );
@@ -663,7 +745,10 @@ mod audit {
             ),
             3
         );
-        assert_eq!(count(&mut dba, "select count(*) from int.plugin_delivery_queue"), 1);
+        assert_eq!(
+            count(&mut dba, "select count(*) from int.plugin_delivery_queue"),
+            1
+        );
     }
 
     #[test]
@@ -690,7 +775,10 @@ mod audit {
             ),
             "assets INSERT, assets DELETE, tenants DELETE"
         );
-        assert_eq!(count(&mut dba, "select count(*) from int.plugin_delivery_queue"), 0);
+        assert_eq!(
+            count(&mut dba, "select count(*) from int.plugin_delivery_queue"),
+            0
+        );
     }
 
     /// Row security, a function with an empty search_path, no right to see the log.

@@ -177,7 +177,9 @@ mod signatures {
         );
         let error = expect_sqlstate(refused, "42501");
         assert!(
-            error.hint().is_some_and(|hint| hint.contains("p_payload::text")),
+            error
+                .hint()
+                .is_some_and(|hint| hint.contains("p_payload::text")),
             "the hint says what to sign"
         );
     }
@@ -193,13 +195,7 @@ mod signatures {
             format!("{good}\n"),
             format!("\t{}\r\n", good.to_uppercase()),
         ] {
-            let answer = ingest(
-                &mut session,
-                PLUGIN,
-                &partners.installation,
-                NOOP,
-                &variant,
-            );
+            let answer = ingest(&mut session, PLUGIN, &partners.installation, NOOP, &variant);
             assert_eq!(answer.expect(&variant), NOOP_ANSWER);
         }
     }
@@ -224,7 +220,12 @@ mod signatures {
         ] {
             let refused = ingest(&mut session, PLUGIN, &partners.installation, NOOP, &wrong);
             let error = expect_sqlstate(refused, "42501");
-            let told = format!("{} {:?} {:?}", error.message(), error.detail(), error.hint());
+            let told = format!(
+                "{} {:?} {:?}",
+                error.message(),
+                error.detail(),
+                error.hint()
+            );
             assert!(!told.contains(&good), "the error tells the right signature");
             assert!(!told.contains(SECRET), "the error tells the secret");
         }
@@ -314,11 +315,7 @@ mod lookup {
         unknown(&mut session, PLUGIN, &random);
         unknown(&mut session, "unused", &partners.installation);
         unknown(&mut session, "Desk", &partners.installation);
-        unknown(
-            &mut session,
-            "desk' or '1'='1",
-            &partners.installation,
-        );
+        unknown(&mut session, "desk' or '1'='1", &partners.installation);
     }
 
     #[test]
@@ -329,13 +326,17 @@ mod lookup {
         for status in ["disabled", "uninstalled"] {
             run(
                 &mut admin,
-                &format!("select public.rpc_update_plugin_installation('{TENANT}', '{installation}', '{status}')"),
+                &format!(
+                    "select public.rpc_update_plugin_installation('{TENANT}', '{installation}', '{status}')"
+                ),
             );
             unknown(&mut session, PLUGIN, installation);
         }
         run(
             &mut admin,
-            &format!("select public.rpc_update_plugin_installation('{TENANT}', '{installation}', 'installed')"),
+            &format!(
+                "select public.rpc_update_plugin_installation('{TENANT}', '{installation}', 'installed')"
+            ),
         );
         partners.call(&mut session, NOOP).expect("installed again");
         run(
@@ -366,13 +367,7 @@ mod lookup {
         );
         expect_sqlstate(partners.call(&mut session, NOOP), "42501");
         let rotated = signature(&mut session, "rotated", NOOP);
-        let answer = ingest(
-            &mut session,
-            PLUGIN,
-            &partners.installation,
-            NOOP,
-            &rotated,
-        );
+        let answer = ingest(&mut session, PLUGIN, &partners.installation, NOOP, &rotated);
         assert_eq!(answer.expect("the new secret"), NOOP_ANSWER);
     }
 }
@@ -414,7 +409,10 @@ mod payloads {
             let payload = format!(r#"{{"action": "{}"}}"#, action.replace('"', "\\\""));
             expect_sqlstate(partners.call(&mut session, &payload), "22023");
         }
-        expect_sqlstate(partners.call(&mut session, r#"{"action": ["noop"]}"#), "22023");
+        expect_sqlstate(
+            partners.call(&mut session, r#"{"action": ["noop"]}"#),
+            "22023",
+        );
         let long = format!(r#"{{"action": "{}"}}"#, "x".repeat(100_000));
         let error = expect_sqlstate(partners.call(&mut session, &long), "22023");
         assert!(error.message().len() < 300, "it does not fill the log");
@@ -474,7 +472,8 @@ mod payloads {
                  as $$ insert into public.tickets values (data) returning null::jsonb $$;
              select plugin_webhooks.register_action('ticket.open', 'public.open_ticket(uuid,jsonb)')",
         );
-        let objects = "select concat_ws(' ', (select count(*) from pg_class), (select count(*) from pg_proc),
+        let objects =
+            "select concat_ws(' ', (select count(*) from pg_class), (select count(*) from pg_proc),
                               (select count(*) from pg_roles), (select count(*) from int.plugins))";
         let before = text(&mut admin, objects);
         for hostile in [

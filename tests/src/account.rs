@@ -33,6 +33,16 @@ impl Account {
         command
     }
 
+    /// Lets `command`, which runs as us, go on as `program` and this user.
+    pub(crate) fn switch(&self, command: &mut Command, program: &Path) {
+        if let Some((uid, gid)) = self.switch_to {
+            command.args(["setpriv", "--clear-groups"]);
+            command.arg(format!("--reuid={uid}"));
+            command.arg(format!("--regid={gid}"));
+        }
+        command.arg(program);
+    }
+
     pub(crate) fn own(&self, path: &Path) {
         if let Some((uid, gid)) = self.switch_to {
             chown(path, Some(uid), Some(gid))

@@ -8,12 +8,14 @@ mod account;
 mod caller;
 mod catalog;
 mod database;
+mod dns;
 mod receiver;
 mod server;
 mod signature;
 mod tenant;
 mod tls;
 mod tree;
+mod volume;
 mod wait;
 
 pub use caller::{
@@ -22,12 +24,14 @@ pub use caller::{
 };
 pub use catalog::{assert_same_lines, catalog};
 pub use database::{Database, HOST_SCHEMA, legacy, load_legacy};
+pub use dns::{Dns, Records};
 pub use receiver::{Received, Receiver, Reply};
 pub use server::{PsqlOutput, Server, ServerBuilder, StopMode};
 pub use signature::{sign, verify_signature};
 pub use tenant::{Delivery, Tenant, as_service, create_tracked_table, execute, project, value};
-pub use tls::Ca;
+pub use tls::{Ca, Identity};
 pub use tree::{EXTENSION, PACKAGE_VARIABLE, Tree};
+pub use volume::Volume;
 pub use wait::wait_until;
 
 /// The blocking PostgreSQL client that the harness hands out.

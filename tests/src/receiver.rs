@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::tls::Ca;
+use crate::tls::{Ca, Identity};
 
 const HEAD_LIMIT: u64 = 64 * 1024;
 
@@ -54,6 +54,8 @@ pub enum Reply {
     Close,
     /// Writes these bytes and closes.
     RawBytes(Vec<u8>),
+    /// Writes these bytes and resets the connection.
+    Reset(Vec<u8>),
     /// Writes `head`, then `chunk` again and again, until the sender has had enough.
     Drip {
         /// What comes first, such as a status line and headers.
@@ -146,7 +148,12 @@ impl Receiver {
 
     /// A TLS receiver on another loopback address, or with a certificate for other names.
     pub fn https_on(ca: &Ca, address: IpAddr, names: &[&str]) -> Receiver {
-        Receiver::start(address, Some(ca.server_config(names)))
+        Receiver::https_as(&ca.identity(names), address)
+    }
+
+    /// A TLS receiver on another loopback address that shows this certificate.
+    pub fn https_as(identity: &Identity, address: IpAddr) -> Receiver {
+        Receiver::start(address, Some(identity.server_config()))
     }
 
     fn start(address: IpAddr, tls: Option<Arc<ServerConfig>>) -> Receiver {
@@ -353,9 +360,22 @@ impl Shared {
                 .header("connection")
                 .is_some_and(|value| value.eq_ignore_ascii_case("close"));
             self.keep(request);
+            if let Reply::Reset(bytes) = &reply {
+                stream.get_mut().write_all(bytes)?;
+                stream.get_mut().flush()?;
+                return self.reset(number);
+            }
             if !send(stream.get_mut(), reply, &mut out)? || last {
                 break;
             }
+        }
+        Ok(())
+    }
+
+    /// With a linger time of zero the close sends a reset instead of an end.
+    fn reset(&self, number: u64) -> io::Result<()> {
+        if let Some(stream) = lock(&self.open).get(&number) {
+            rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO))?;
         }
         Ok(())
     }
@@ -479,7 +499,7 @@ fn send<S: Read + Write>(stream: &mut S, reply: Reply, out: &mut Vec<u8>) -> io:
             thread::sleep(delay);
             return send(stream, *reply, out);
         }
-        Reply::Close => return Ok(false),
+        Reply::Close | Reply::Reset(_) => return Ok(false),
         Reply::RawBytes(bytes) => {
             stream.write_all(&bytes)?;
             stream.flush()?;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,7 +15,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::caller::{quote_ident, quote_literal};
 use crate::database::Database;
+use crate::dns::Dns;
 use crate::tree::{EXTENSION, SETTINGS_FILE, Tree, run};
+use crate::volume::Volume;
 use crate::wait::wait_until;
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
@@ -56,6 +58,7 @@ struct Inner {
     dir: PathBuf,
     port: u16,
     environment: Vec<(String, String)>,
+    name_server: Option<Ipv4Addr>,
     process: Mutex<Option<Child>>,
 }
 
@@ -65,6 +68,7 @@ pub struct ServerBuilder {
     tree: Tree,
     settings: Vec<(String, String)>,
     environment: Vec<(String, String)>,
+    name_server: Option<Ipv4Addr>,
 }
 
 /// What `psql` printed.
@@ -104,6 +108,12 @@ impl ServerBuilder {
         self
     }
 
+    /// Makes the server's processes look names up at `dns` and nowhere else. Needs root.
+    pub fn name_server(mut self, dns: &Dns) -> Self {
+        self.name_server = Some(dns.address());
+        self
+    }
+
     /// Creates the cluster from the tree's template and starts it.
     pub fn start(self) -> Server {
         let tree = self.tree.clone();
@@ -121,6 +131,7 @@ impl ServerBuilder {
                 dir: dir.clone(),
                 port,
                 environment: self.environment.clone(),
+                name_server: self.name_server,
                 process: Mutex::new(None),
             }));
             match server.try_start() {
@@ -146,6 +157,7 @@ impl Server {
             tree: tree.clone(),
             settings,
             environment: Vec::new(),
+            name_server: None,
         }
     }
 
@@ -165,6 +177,7 @@ impl Server {
         let mut builder = Server::builder(self.tree());
         builder.settings = inherited_settings(&self.0.dir);
         builder.environment = self.0.environment.clone();
+        builder.name_server = self.0.name_server;
         builder.settings(settings).start_with(|data| {
             let mut backup = primary.0.tree.server_program("pg_basebackup");
             primary.point_here(&mut backup);
@@ -420,6 +433,56 @@ impl Server {
         kill_process(pid, Signal::KILL).expect("kill the process");
     }
 
+    /// Freezes one process of the server with all its threads.
+    pub fn pause(&self, pid: i32) {
+        let pid = Pid::from_raw(pid).expect("a process id");
+        kill_process(pid, Signal::STOP).expect("pause the process");
+    }
+
+    /// Lets a frozen process go on.
+    pub fn resume(&self, pid: i32) {
+        let pid = Pid::from_raw(pid).expect("a process id");
+        kill_process(pid, Signal::CONT).expect("resume the process");
+    }
+
+    /// Restarts the server with its WAL on a volume of its own; `None`, and nothing happens, when
+    /// whoever runs the tests may not mount.
+    pub fn move_wal_to_volume(&self, megabytes: u32) -> Option<Volume> {
+        self.stop(StopMode::Fast);
+        let wal = self.data_dir().join("pg_wal");
+        let old = self.0.dir.join("old_wal");
+        fs::rename(&wal, &old).expect("move the WAL away");
+        fs::create_dir(&wal).expect("an empty directory");
+        let volume = Volume::mount(&wal, megabytes);
+        if volume.is_some() {
+            self.0.tree.give_to_servers(&wal);
+            run(Command::new("cp").arg("-aT").arg(&old).arg(&wal));
+        } else {
+            fs::remove_dir(&wal).expect("remove the empty directory");
+            fs::rename(&old, &wal).expect("move the WAL back");
+        }
+        self.start_again();
+        volume
+    }
+
+    /// Creates a tablespace on a volume of its own; `None` when whoever runs the tests may not mount.
+    pub fn tablespace_on_volume(&self, name: &str, megabytes: u32) -> Option<Volume> {
+        let dir = self.0.dir.join(name);
+        fs::create_dir(&dir).expect("a directory for the tablespace");
+        let volume = Volume::mount(&dir, megabytes)?;
+        self.0.tree.give_to_servers(&dir);
+        let sql = format!(
+            "create tablespace {} location {}",
+            quote_ident(name),
+            quote_literal(&dir.display().to_string())
+        );
+        let mut client = self.connect("postgres");
+        client
+            .batch_execute(&sql)
+            .unwrap_or_else(|error| panic!("{sql}: {}", crate::caller::describe(&error)));
+        Some(volume)
+    }
+
     /// Kills one process of the server and waits until the server has recovered from that.
     pub fn kill_9_and_recover(&self, pid: i32) {
         let readiness = || self.log().matches(READY).count();
@@ -452,7 +515,14 @@ impl Server {
             .open(self.log_path())
             .expect("open the log");
         writeln!(&log, "{START_MARK}").expect("write to the log");
-        let mut postgres = self.0.tree.server_program("postgres");
+        let mut postgres = match self.0.name_server {
+            None => self.0.tree.server_program("postgres"),
+            Some(address) => {
+                self.0
+                    .tree
+                    .server_program_with_names("postgres", &self.0.dir, address)
+            }
+        };
         postgres
             .arg("-D")
             .arg(self.data_dir())

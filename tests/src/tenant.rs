@@ -205,7 +205,7 @@ impl<'a> Tenant<'a> {
         let rows = client
             .query(
                 "select id::text, status, attempts, last_error, event_type, payload::text,
-                        extract(epoch from next_attempt_at - clock_timestamp())::float8
+                        (extract(epoch from next_attempt_at) - extract(epoch from clock_timestamp()))::float8
                  from int.plugin_delivery_queue
                  where plugin_installation_id = $1::text::uuid order by source_entity_change_id",
                 &[&self.installation],

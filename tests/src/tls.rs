@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
 };
 use rustls::ServerConfig;
 use rustls::crypto::ring::default_provider;
@@ -51,19 +52,59 @@ impl Ca {
         self.issuer.der().clone()
     }
 
-    /// What a TLS server needs to be one of `names` (host names or addresses).
-    pub(crate) fn server_config(&self, names: &[&str]) -> Arc<ServerConfig> {
+    /// A certificate of this authority for `names` (host names or addresses).
+    pub fn identity(&self, names: &[&str]) -> Identity {
+        self.certify(params(names))
+    }
+
+    /// The same, but its time is over.
+    pub fn expired_identity(&self, names: &[&str]) -> Identity {
+        let mut params = params(names);
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 1, 1);
+        self.certify(params)
+    }
+
+    fn certify(&self, params: CertificateParams) -> Identity {
         let key = KeyPair::generate().expect("a key");
-        let names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
-        let params = CertificateParams::new(names).expect("names for a certificate");
-        let leaf = params.signed_by(&key, &self.issuer).expect("a certificate");
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        Identity {
+            certificate: certificate.der().clone(),
+            key,
+        }
+    }
+}
+
+/// What a TLS server shows: a certificate, and the key that belongs to it.
+pub struct Identity {
+    certificate: CertificateDer<'static>,
+    key: KeyPair,
+}
+
+impl Identity {
+    /// A certificate that no authority signed.
+    pub fn self_signed(names: &[&str]) -> Identity {
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params(names).self_signed(&key).expect("a certificate");
+        Identity {
+            certificate: certificate.der().clone(),
+            key,
+        }
+    }
+
+    pub(crate) fn server_config(&self) -> Arc<ServerConfig> {
+        let key = PrivatePkcs8KeyDer::from(self.key.serialize_der());
         let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .expect("protocol versions")
             .with_no_client_auth()
-            .with_single_cert(vec![leaf.der().clone()], key)
+            .with_single_cert(vec![self.certificate.clone()], PrivateKeyDer::from(key))
             .expect("a certificate that fits its key");
         Arc::new(config)
     }
+}
+
+fn params(names: &[&str]) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
+    CertificateParams::new(names).expect("names for a certificate")
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
+use std::net::Ipv4Addr;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Component, Path, PathBuf};
@@ -162,6 +163,48 @@ impl Tree {
         command
     }
 
+    /// Gives a file or directory to the user who owns the servers' files.
+    pub(crate) fn give_to_servers(&self, path: &Path) {
+        self.0.account.own(path);
+    }
+
+    /// The same, in a mount namespace of its own where the system's resolver asks `name_server`.
+    /// `dir` holds the files that say so.
+    pub(crate) fn server_program_with_names(
+        &self,
+        name: &str,
+        dir: &Path,
+        name_server: Ipv4Addr,
+    ) -> Command {
+        // One process from beginning to end: its id is that of the server.
+        const ENTER: &str = r#"
+            mount --bind "$1/resolv.conf" /etc/resolv.conf &&
+            mount --bind "$1/nsswitch.conf" /etc/nsswitch.conf &&
+            shift && exec "$@""#;
+        let files = [
+            (
+                "resolv.conf",
+                format!("nameserver {name_server}\noptions timeout:10 attempts:1\n"),
+            ),
+            ("nsswitch.conf", "passwd: files\nhosts: dns\n".to_owned()),
+        ];
+        for (file, text) in files {
+            let path = dir.join(file);
+            fs::write(&path, text).expect("write the resolver's configuration");
+            fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("make it readable");
+        }
+        let mut command = clean_command(Path::new("unshare"));
+        command
+            .args(["--mount", "--propagation", "private"])
+            .args(["/bin/sh", "-c", ENTER, "enter"])
+            .arg(dir);
+        self.0
+            .account
+            .switch(&mut command, &self.bin_dir().join(name));
+        command.current_dir(&self.0.root).stdin(Stdio::null());
+        command
+    }
+
     /// A fresh directory for one server.
     pub(crate) fn new_server_dir(&self) -> PathBuf {
         let number = self.0.servers.fetch_add(1, Ordering::Relaxed);
@@ -256,8 +299,8 @@ impl Layout {
 }
 
 /// A process that outlives ours by a moment: when the pipe to it closes, because we dismissed it,
-/// exited, panicked or were killed, it ends every process whose program lies in the tree and then
-/// deletes the tree.
+/// exited, panicked or were killed, it ends every process whose program lies in the tree, unmounts what
+/// is mounted there and then deletes the tree.
 struct Janitor {
     process: Child,
 }
@@ -279,6 +322,9 @@ for signal in QUIT KILL; do
         sleep 0.1
     done
 done
+while read -r device dir rest; do
+    case $dir in "$1"/*) umount -l "$dir" ;; esac
+done </proc/mounts
 rm -rf -- "$1"
 "#;
 

@@ -16,13 +16,14 @@ use ureq::{
 };
 
 use super::{
-    Failure, FailureKind, Settings, lock,
+    Attempted, Failure, FailureKind, Settings, lock,
     resolver::PolicyResolver,
     wire::{self, WireConnector, WireError},
 };
 use crate::{
-    egress::{AllowedNetworks, Denied},
+    egress::{self, AllowedNetworks, Denied},
     request::Request,
+    retry::MAX_RETRY_AFTER,
 };
 
 /// Size of the buffers of a connection, in each direction.
@@ -36,12 +37,12 @@ const MAX_BODY: usize = 64 * 1024;
 const MAX_SHOWN: usize = 4 * MAX_MESSAGE;
 /// Longest [`Failure::message`], in characters.
 const MAX_MESSAGE: usize = 500;
+/// Longest [`Attempted::response`], in bytes.
+const MAX_RESPONSE: usize = 1024;
 /// Time to read a response body: the status has decided already.
 const BODY_TIME: Duration = Duration::from_secs(1);
 /// How long an idle connection is kept. Most receivers keep theirs longer.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Longest `Retry-After` that is reported.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Makes attempts; the threads that call it share its connections.
 pub(super) struct Client {
@@ -52,6 +53,7 @@ pub(super) struct Client {
 struct Parts {
     threads: usize,
     allowed_networks: AllowedNetworks,
+    show_internal_bodies: bool,
     connect_timeout: Duration,
     tls: Arc<ClientConfig>,
 }
@@ -62,6 +64,7 @@ impl Client {
         let parts = Parts {
             threads: settings.threads,
             allowed_networks: settings.allowed_networks.clone(),
+            show_internal_bodies: settings.show_internal_bodies,
             connect_timeout: settings.connect_timeout,
             tls: wire::tls_config(settings.extra_ca_pem.as_deref())?,
         };
@@ -69,19 +72,26 @@ impl Client {
         Ok(Self { parts, agent })
     }
 
-    /// Makes one attempt within the endpoint's timeout: the 2xx status or a failure.
-    pub(super) fn attempt(&self, request: &Request) -> Result<u16, Failure> {
+    /// Makes one attempt within the endpoint's timeout.
+    pub(super) fn attempt(&self, request: &Request) -> Attempted {
         let _guard = RenewAgentOnPanic(self);
         let agent = lock(&self.agent).clone();
         match send(&agent, request) {
-            Ok(response) => judge(response),
-            Err(error) => Err(self.failure(error, request)),
+            Ok(response) => {
+                let show = self.parts.show_internal_bodies;
+                let quote = wire::last_peer().is_some_and(|peer| egress::may_be_quoted(peer, show));
+                judge(response, quote)
+            }
+            Err(error) => Attempted {
+                result: Err(self.failure(error, request)),
+                response: None,
+            },
         }
     }
 
     fn failure(&self, error: Error, request: &Request) -> Failure {
-        let connect_ms = self.parts.connect_timeout.as_millis();
         let total_ms = request.endpoint.timeout.as_millis();
+        let connect_ms = self.parts.connect_timeout.as_millis().min(total_ms);
         let (kind, message) = match error {
             Error::Timeout(Timeout::Resolve) => (
                 FailureKind::Dns,
@@ -101,10 +111,7 @@ impl Client {
             ),
             Error::Io(error) => io_failure(&error),
             Error::Tls(reason) => (FailureKind::Tls, format!("TLS: {reason}")),
-            Error::Protocol(_) => (
-                FailureKind::Protocol,
-                "the answer is not valid HTTP".to_owned(),
-            ),
+            Error::Protocol(error) => (FailureKind::Protocol, protocol_message(&error.to_string())),
             Error::LargeResponseHeader(..) => (
                 FailureKind::Protocol,
                 format!("the head of the answer is longer than {MAX_HEAD} bytes"),
@@ -119,7 +126,7 @@ impl Client {
         Failure {
             kind,
             status: None,
-            message: clean(&message),
+            message: shorten(&clean(&message)),
             retry_after: None,
         }
     }
@@ -195,24 +202,36 @@ fn send_once(
     builder.send(request.body.as_bytes())
 }
 
-fn judge(mut response: Response<Body>) -> Result<u16, Failure> {
+/// `quote`: whether a tenant may read the body.
+fn judge(mut response: Response<Body>, quote: bool) -> Attempted {
     let status = response.status();
-    let shown = read_start(response.body_mut());
-    if status.is_success() {
-        return Ok(status.as_u16());
-    }
-    let body = clean(&String::from_utf8_lossy(&shown));
-    let body = match body.as_str() {
-        "" if status.is_redirection() => "redirects are not followed",
-        "" => "(empty body)",
-        body => body,
+    let start = read_start(response.body_mut());
+    let shown = if quote {
+        clean(&String::from_utf8_lossy(&start))
+    } else {
+        String::new()
     };
-    Err(Failure {
-        kind: FailureKind::Status,
-        status: Some(status.as_u16()),
-        message: clean(&format!("http {}: {body}", status.as_u16())),
-        retry_after: retry_after(response.headers()),
-    })
+    let result = if status.is_success() {
+        Ok(status.as_u16())
+    } else {
+        let body = match shown.as_str() {
+            _ if !quote => "(the body of an internal receiver is not shown)",
+            "" if status.is_redirection() => "redirects are not followed",
+            "" => "(empty body)",
+            body => body,
+        };
+        Err(Failure {
+            kind: FailureKind::Status,
+            status: Some(status.as_u16()),
+            message: shorten(&format!("http {}: {body}", status.as_u16())),
+            retry_after: retry_after(response.headers()),
+        })
+    };
+    let end = shown.floor_char_boundary(MAX_RESPONSE);
+    Attempted {
+        result,
+        response: (end > 0).then(|| shown[..end].to_owned()),
+    }
 }
 
 /// The first bytes of the body. Reads on until its end, if that is near, because only then the
@@ -233,23 +252,30 @@ fn read_start(body: &mut Body) -> Vec<u8> {
     start
 }
 
-/// Printable text of at most [`MAX_MESSAGE`] characters.
+/// Printable text.
 fn clean(text: &str) -> String {
     let printable: String = text
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
-    printable.trim().chars().take(MAX_MESSAGE).collect()
+    printable.trim().to_owned()
+}
+
+/// At most [`MAX_MESSAGE`] characters.
+fn shorten(text: &str) -> String {
+    text.chars().take(MAX_MESSAGE).collect()
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    let after = match value.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => httpdate::parse_http_date(value)
+    let after = if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
+        // More digits than fit mean: very long.
+        Duration::from_secs(value.parse().unwrap_or(u64::MAX))
+    } else {
+        httpdate::parse_http_date(value)
             .ok()?
             .duration_since(SystemTime::now())
-            .unwrap_or_default(),
+            .unwrap_or_default()
     };
     Some(after.min(MAX_RETRY_AFTER))
 }
@@ -273,6 +299,15 @@ fn io_failure(error: &io::Error) -> (FailureKind, String) {
         kind => return (FailureKind::Connect, format!("connection failed: {kind}")),
     };
     (FailureKind::Connect, message.to_owned())
+}
+
+/// The type of these errors is not exported, and most of their words mean nothing to a tenant.
+fn protocol_message(error: &str) -> String {
+    if error.contains("too many headers") {
+        "the answer has too many headers".to_owned()
+    } else {
+        "the answer is not valid HTTP".to_owned()
+    }
 }
 
 /// Own words, because those of rustls list the names and addresses in the certificate.

@@ -12,6 +12,7 @@ use std::{
 };
 
 use ureq::{
+    Timeout,
     config::Config,
     http::{Uri, uri::Scheme},
     unversioned::{
@@ -83,7 +84,8 @@ impl Resolver for PolicyResolver {
             Ok(ip) => vec![ip],
             Err(_) => match self.lookups.addresses(host, deadline(timeout)) {
                 Some(answer) => answer.ok_or(ureq::Error::HostNotFound)?,
-                None => return Err(ureq::Error::Timeout(timeout.reason)),
+                // Also when it is the whole attempt whose time is over: this is what it waited for.
+                None => return Err(ureq::Error::Timeout(Timeout::Resolve)),
             },
         };
         let mut checked = self.empty();
@@ -241,7 +243,7 @@ impl State {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use ureq::{Error, Timeout};
+    use ureq::Error;
 
     use super::*;
     use crate::egress::Denied;
@@ -259,7 +261,6 @@ mod tests {
     ) -> Result<Vec<SocketAddr>, Error> {
         let timeout = NextTimeout {
             after: timeout.into(),
-            reason: Timeout::Resolve,
             ..NextTimeout::default()
         };
         let found = resolver.resolve(&url.parse().unwrap(), &Config::default(), timeout)?;

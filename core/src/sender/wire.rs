@@ -2,9 +2,10 @@
 //! Never chooses an address: it dials those that the resolver let pass.
 
 use std::{
+    cell::Cell,
     fmt,
     io::{self, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,7 +16,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use ureq::{
-    Error,
+    Error, Timeout,
     unversioned::transport::{
         Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
     },
@@ -30,6 +31,16 @@ const MAX_ANSWER: usize = 256 * 1024;
 /// Socket timeouts are rounded up to a multiple of this, so that they rarely change between two
 /// operations. The deadline itself is checked by the clock.
 const TIMEOUT_STEP: Duration = Duration::from_millis(50);
+
+thread_local! {
+    /// ureq does not tell which connection an answer came over.
+    static LAST_PEER: Cell<Option<IpAddr>> = const { Cell::new(None) };
+}
+
+/// The address that this thread sent its last request to.
+pub(super) fn last_peer() -> Option<IpAddr> {
+    LAST_PEER.get()
+}
 
 /// Why the wire gave up, beyond what [`ureq::Error`] knows.
 #[derive(Debug)]
@@ -91,16 +102,16 @@ impl Connector for WireConnector {
         _: Option<()>,
     ) -> Result<Option<Self::Out>, Error> {
         let deadline = deadline(details.timeout);
-        let mut socket = dial(&details.addrs, deadline).map_err(|e| lost(e, details.timeout))?;
+        // Also when it is the whole attempt whose time is over: this is what it waited for.
+        let lost = |error| lost(error, Timeout::Connect);
+        let mut socket = dial(&details.addrs, deadline).map_err(lost)?;
         let stream = if details.needs_tls() {
             let name = ServerName::try_from(bare_host(details.uri).to_owned())
                 .map_err(|_| Error::Tls("the host name cannot be used with TLS"))?;
             let mut session = ClientConnection::new(Arc::clone(&self.tls), name)
                 .map_err(|error| Error::Io(io::Error::other(error)))?;
             while session.is_handshaking() {
-                session
-                    .complete_io(&mut socket)
-                    .map_err(|e| lost(e, details.timeout))?;
+                session.complete_io(&mut socket).map_err(lost)?;
             }
             Stream::Tls(Box::new(StreamOwned::new(session, socket)))
         } else {
@@ -128,6 +139,7 @@ fn dial(addresses: &[SocketAddr], deadline: Instant) -> io::Result<Socket> {
                 tcp.set_nodelay(true)?;
                 return Ok(Socket {
                     tcp,
+                    peer: address.ip(),
                     deadline,
                     read_timeout: Duration::ZERO,
                     write_timeout: Duration::ZERO,
@@ -197,7 +209,7 @@ impl Wire {
         if self.reused && self.received == 0 && is_closed(&error) {
             Error::Other(Box::new(WireError::Stale))
         } else {
-            lost(error, timeout)
+            lost(error, timeout.reason)
         }
     }
 }
@@ -208,7 +220,9 @@ impl Transport for Wire {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        self.stream.socket().deadline = deadline(timeout);
+        let socket = self.stream.socket();
+        socket.deadline = deadline(timeout);
+        LAST_PEER.set(Some(socket.peer));
         let output = &self.buffers.output()[..amount];
         self.stream
             .send(output)
@@ -269,9 +283,9 @@ fn is_closed(error: &io::Error) -> bool {
     )
 }
 
-fn lost(error: io::Error, timeout: NextTimeout) -> Error {
+fn lost(error: io::Error, waiting: Timeout) -> Error {
     if error.kind() == io::ErrorKind::TimedOut {
-        Error::Timeout(timeout.reason)
+        Error::Timeout(waiting)
     } else {
         Error::Io(error)
     }
@@ -293,6 +307,7 @@ fn time_left(deadline: Instant) -> io::Result<Duration> {
 /// A TCP socket whose reads and writes end at `deadline`, however slowly the bytes trickle.
 struct Socket {
     tcp: TcpStream,
+    peer: IpAddr,
     deadline: Instant,
     /// What the socket is set to; zero before it was set.
     read_timeout: Duration,

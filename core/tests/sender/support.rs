@@ -132,12 +132,27 @@ impl Bench {
     }
 
     pub fn with(threads: usize, allowed: &str, extra_ca_pem: Option<String>) -> Self {
-        let settings = Settings {
+        Self::start(Settings {
             threads,
             allowed_networks: AllowedNetworks::parse(allowed).unwrap(),
+            show_internal_bodies: true,
             extra_ca_pem: extra_ca_pem.map(String::into_bytes),
             connect_timeout: Duration::from_secs(5),
-        };
+        })
+    }
+
+    /// One thread that may reach loopback but not quote it.
+    pub fn discreet() -> Self {
+        Self::start(Settings {
+            threads: 1,
+            allowed_networks: AllowedNetworks::parse("127.0.0.0/8").unwrap(),
+            show_internal_bodies: false,
+            extra_ca_pem: None,
+            connect_timeout: Duration::from_secs(5),
+        })
+    }
+
+    fn start(settings: Settings) -> Self {
         let (notify, notified) = mpsc::channel();
         let sender = Sender::start(settings, move || notify.send(()).unwrap_or(())).unwrap();
         Self {

@@ -1,0 +1,383 @@
+//! A changed row becomes the values of a row of the audit log. Every result is that of
+//! `to_jsonb(row)`; what to_jsonb looks up for each value is looked up once a table here.
+//!
+//! Everything below `change` calls PostgreSQL without a boundary for each call: no function here
+//! owns anything that would have to be dropped, so an error may leave through all of them at once.
+
+use std::ffi::{c_char, c_int};
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::{Datum, JsonbValue};
+
+use super::table::{Column, Kind, Table};
+use crate::raw::{self, null, number, string, typed};
+use crate::{host, pg};
+
+/// A version of a row as PostgreSQL unpacks it.
+#[derive(Clone, Copy)]
+pub struct Version {
+    pub values: *const Datum,
+    pub nulls: *const bool,
+}
+
+impl Version {
+    /// SAFETY: the column belongs to the row's table.
+    unsafe fn get(self, column: &Column) -> Option<Datum> {
+        // SAFETY: as promised by the caller.
+        unsafe { (!*self.nulls.add(column.index)).then(|| *self.values.add(column.index)) }
+    }
+}
+
+/// What the log records of one changed row. The pointers are of the memory context that was current.
+#[derive(Clone, Copy)]
+pub struct Change {
+    pub record_id: Datum,
+    pub old_data: Option<Datum>,
+    pub new_data: Option<Datum>,
+    pub changed_fields: Option<Datum>,
+    pub tenant: Option<[u8; 16]>,
+    /// The same as a datum.
+    pub tenant_datum: Option<Datum>,
+}
+
+impl Change {
+    /// The same with its values in the current memory context.
+    ///
+    /// SAFETY: the values are alive.
+    pub unsafe fn copied(&self) -> Change {
+        // SAFETY: as promised by the caller; all are of variable length but the tenant.
+        unsafe {
+            let copy = |value: Datum| pg::copied_varlena(value);
+            Change {
+                record_id: copy(self.record_id),
+                old_data: self.old_data.map(copy),
+                new_data: self.new_data.map(copy),
+                changed_fields: self.changed_fields.map(copy),
+                tenant: self.tenant,
+                tenant_datum: self.tenant_datum.map(|value| pg::copied_bytes(value, 16)),
+            }
+        }
+    }
+}
+
+/// What happened to a row.
+#[derive(Clone, Copy)]
+pub enum Versions {
+    Inserted(Version),
+    Updated { old: Version, new: Version },
+    Deleted(Version),
+}
+
+/// The longest string that jsonb takes.
+const LONGEST_STRING: usize = 0x0FFF_FFFF;
+
+/// SAFETY: the versions are rows of the table. Temporary memory and results are the current context's.
+pub unsafe fn change(table: &Table, versions: Versions) -> Change {
+    // SAFETY: no frame below owns anything; see the module's comment.
+    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| change_unguarded(table, versions)) }
+}
+
+unsafe fn change_unguarded(table: &Table, versions: Versions) -> Change {
+    // SAFETY: as promised by the caller of `change`, here and below.
+    unsafe {
+        raw::check_stack_depth();
+        let (Versions::Inserted(current)
+        | Versions::Updated { new: current, .. }
+        | Versions::Deleted(current)) = versions;
+        let (mut old_data, mut new_data, mut changed_fields) = (None, None, None);
+        match versions {
+            Versions::Inserted(row) => {
+                let values = all_values(table, row);
+                new_data = Some(object(table, values));
+            }
+            Versions::Deleted(row) => {
+                let values = all_values(table, row);
+                old_data = Some(object(table, values));
+            }
+            Versions::Updated { old, new } => {
+                let before = all_values(table, old);
+                old_data = Some(object(table, before));
+                let (after, changed) = update_values(table, old, before, new);
+                new_data = Some(object(table, after));
+                changed_fields = Some(changed);
+            }
+        }
+        let tenant = match &table.tenant {
+            Some(column) => tenant(column, current),
+            None => None,
+        };
+        Change {
+            record_id: record_id(&table.id, current),
+            old_data,
+            new_data,
+            changed_fields,
+            tenant,
+            tenant_datum: match tenant {
+                Some(bytes) => {
+                    let copy: *mut [u8; 16] = raw::palloc(16).cast();
+                    copy.write(bytes);
+                    Some(Datum::from(copy))
+                }
+                None => None,
+            },
+        }
+    }
+}
+
+unsafe fn record_id(column: &Column, row: Version) -> Datum {
+    // SAFETY: as promised by the caller of `change`.
+    unsafe {
+        match row.get(column) {
+            None => Datum::from(raw::cstring_to_text_with_len(c"".as_ptr(), 0)),
+            Some(value) => {
+                let (text, length) = print(column, value);
+                Datum::from(raw::cstring_to_text_with_len(text, length as c_int))
+            }
+        }
+    }
+}
+
+unsafe fn tenant(column: &Column, row: Version) -> Option<[u8; 16]> {
+    // SAFETY: as promised by the caller of `change`.
+    unsafe {
+        let value = row.get(column)?;
+        if column.kind == Kind::Uuid {
+            return Some(value.cast_mut_ptr::<[u8; 16]>().read());
+        }
+        let (text, length) = print(column, value);
+        host::uuid_bytes(std::slice::from_raw_parts(text.cast(), length))
+    }
+}
+
+unsafe fn all_values(table: &Table, row: Version) -> *mut JsonbValue {
+    // SAFETY: as promised by the caller of `change`.
+    unsafe {
+        let values: *mut JsonbValue =
+            raw::palloc(size_of::<JsonbValue>() * table.columns.len().max(1)).cast();
+        for (n, column) in table.columns.iter().enumerate() {
+            values.add(n).write(optional(column, row.get(column)));
+        }
+        values
+    }
+}
+
+/// The values of the new row and, as a text[], the names of the columns whose jsonb differs.
+unsafe fn update_values(
+    table: &Table,
+    old: Version,
+    before: *const JsonbValue,
+    new: Version,
+) -> (*mut JsonbValue, Datum) {
+    // SAFETY: as promised by the caller of `change`.
+    unsafe {
+        let count = table.columns.len();
+        let after: *mut JsonbValue = raw::palloc(size_of::<JsonbValue>() * count.max(1)).cast();
+        let changed: *mut Datum = raw::palloc(size_of::<Datum>() * count.max(1)).cast();
+        let mut changes = 0;
+        for (n, column) in table.columns.iter().enumerate() {
+            let (left, right) = (old.get(column), new.get(column));
+            let same_image = match (left, right) {
+                (None, None) => true,
+                (Some(left), Some(right)) => same_image(column, left, right),
+                _ => false,
+            };
+            if same_image {
+                after.add(n).write(before.add(n).read());
+                continue;
+            }
+            after.add(n).write(optional(column, right));
+            let null_changed = left.is_none() || right.is_none();
+            if null_changed || !same_value(before.add(n), after.add(n)) {
+                changed.add(changes).write(column.name_text);
+                changes += 1;
+            }
+        }
+        let names = raw::construct_array(
+            changed,
+            changes as c_int,
+            pg_sys::TEXTOID,
+            -1,
+            false,
+            pg_sys::TYPALIGN_INT as c_char,
+        );
+        (after, Datum::from(names))
+    }
+}
+
+unsafe fn same_image(column: &Column, left: Datum, right: Datum) -> bool {
+    // SAFETY: both datums are of the column's type.
+    unsafe {
+        if column.length == -1 && same_toast_pointer(left, right) {
+            return true;
+        }
+        raw::datum_image_eq(left, right, column.by_value, c_int::from(column.length))
+    }
+}
+
+/// An unchanged large value keeps its place: no need to fetch it twice to see that.
+unsafe fn same_toast_pointer(left: Datum, right: Datum) -> bool {
+    // SAFETY: both are varlena; a pointer to disk has its size in its tag.
+    unsafe {
+        let (left, right) = (left.cast_mut_ptr::<u8>(), right.cast_mut_ptr::<u8>());
+        let on_disk = |value: *mut u8| {
+            pgrx::varatt_is_1b_e(value.cast())
+                && *value.add(1) == pg_sys::vartag_external::VARTAG_ONDISK as u8
+        };
+        const SIZE: usize = 2 + size_of::<pg_sys::varatt_external>();
+        on_disk(left)
+            && on_disk(right)
+            && std::slice::from_raw_parts(left, SIZE) == std::slice::from_raw_parts(right, SIZE)
+    }
+}
+
+/// Two values are the same when their jsonb is: 1.0 and 1.00 are one number.
+unsafe fn same_value(left: *const JsonbValue, right: *const JsonbValue) -> bool {
+    use pg_sys::jbvType as Type;
+    // SAFETY: values made by `value`.
+    unsafe {
+        let (left, right) = (&*left, &*right);
+        if left.type_ != right.type_ {
+            return false;
+        }
+        match left.type_ {
+            Type::jbvNull => true,
+            Type::jbvBool => left.val.boolean == right.val.boolean,
+            Type::jbvNumeric => {
+                raw::DirectFunctionCall2Coll(
+                    raw::numeric_eq,
+                    pg_sys::InvalidOid,
+                    Datum::from(left.val.numeric),
+                    Datum::from(right.val.numeric),
+                )
+                .value()
+                    != 0
+            }
+            Type::jbvString => {
+                let bytes = |value: &JsonbValue| {
+                    std::slice::from_raw_parts(
+                        value.val.string.val.cast::<u8>(),
+                        value.val.string.len as usize,
+                    )
+                };
+                bytes(left) == bytes(right)
+            }
+            _ => raw::compareJsonbContainers(left.val.binary.data, right.val.binary.data) == 0,
+        }
+    }
+}
+
+unsafe fn optional(column: &Column, datum: Option<Datum>) -> JsonbValue {
+    match datum {
+        None => null(),
+        // SAFETY: a value of the column.
+        Some(datum) => unsafe { value(column, datum) },
+    }
+}
+
+unsafe fn value(column: &Column, datum: Datum) -> JsonbValue {
+    // SAFETY: `datum` is of the column's type.
+    unsafe {
+        match column.kind {
+            Kind::Bool => {
+                let mut value = typed(pg_sys::jbvType::jbvBool);
+                value.val.boolean = datum.value() as u8 != 0;
+                value
+            }
+            Kind::Int2 => number(raw::int64_to_numeric(i64::from(datum.value() as i16))),
+            Kind::Int4 => number(raw::int64_to_numeric(i64::from(datum.value() as i32))),
+            Kind::Int8 => number(raw::int64_to_numeric(datum.value() as i64)),
+            Kind::Number => {
+                let (text, length) = print(column, datum);
+                let letters = std::slice::from_raw_parts(text.cast::<u8>(), length);
+                if letters.iter().any(|c| matches!(c, b'n' | b'N')) {
+                    return string(text, length);
+                }
+                let numeric = raw::DirectFunctionCall3Coll(
+                    raw::numeric_in,
+                    pg_sys::InvalidOid,
+                    Datum::from(text),
+                    Datum::from(pg_sys::InvalidOid),
+                    Datum::from(-1_i32),
+                );
+                number(numeric.cast_mut_ptr())
+            }
+            Kind::Text | Kind::Uuid | Kind::Printed => {
+                let (text, length) = print(column, datum);
+                if length > LONGEST_STRING {
+                    raise_too_long();
+                }
+                string(text, length)
+            }
+            Kind::DateTime => {
+                let text = raw::JsonEncodeDateTime(
+                    std::ptr::null_mut(),
+                    datum,
+                    column.base_type,
+                    std::ptr::null(),
+                );
+                string(text, libc::strlen(text))
+            }
+            Kind::Jsonb => raw::document(datum),
+            Kind::Other => raw::document(raw::FunctionCall1Coll(
+                column.function,
+                pg_sys::InvalidOid,
+                datum,
+            )),
+        }
+    }
+}
+
+/// The error that to_jsonb raises. A panic may not cross the boundary: this is PostgreSQL's own way.
+unsafe fn raise_too_long() {
+    // SAFETY: the three calls of the macro ereport.
+    unsafe {
+        raw::errstart(pgrx::PgLogLevel::ERROR as c_int, std::ptr::null());
+        raw::errcode(pgrx::PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED as c_int);
+        raw::errmsg(c"string too long to represent as jsonb string".as_ptr());
+        raw::errfinish(
+            c"convert.rs".as_ptr(),
+            line!() as c_int,
+            c"raise_too_long".as_ptr(),
+        );
+    }
+}
+
+/// The text of a value and its length.
+unsafe fn print(column: &Column, datum: Datum) -> (*mut c_char, usize) {
+    // SAFETY: `datum` is of the column's type.
+    unsafe {
+        match column.kind {
+            Kind::Text => {
+                let value = raw::pg_detoast_datum_packed(datum.cast_mut_ptr());
+                (
+                    pgrx::vardata_any(value).cast_mut(),
+                    pgrx::varsize_any_exhdr(value),
+                )
+            }
+            Kind::Uuid => raw::print_uuid(datum.cast_mut_ptr()),
+            _ => {
+                let text = raw::OutputFunctionCall(column.function, datum);
+                (text, libc::strlen(text))
+            }
+        }
+    }
+}
+
+/// The jsonb object of a row's values. Keys go in in the order in which jsonb keeps them, so that
+/// nothing is left to sort.
+unsafe fn object(table: &Table, values: *mut JsonbValue) -> Datum {
+    use pg_sys::JsonbIteratorToken as Token;
+    // SAFETY: one value for each column.
+    unsafe {
+        let mut state = std::ptr::null_mut();
+        raw::pushJsonbValue(&mut state, Token::WJB_BEGIN_OBJECT, std::ptr::null_mut());
+        for &n in &table.key_order {
+            let column = &table.columns[n];
+            let mut key = string(column.name.cast_mut(), column.name_length as usize);
+            raw::pushJsonbValue(&mut state, Token::WJB_KEY, &mut key);
+            raw::pushJsonbValue(&mut state, Token::WJB_VALUE, values.add(n));
+        }
+        let root = raw::pushJsonbValue(&mut state, Token::WJB_END_OBJECT, std::ptr::null_mut());
+        Datum::from(raw::JsonbValueToJsonb(root))
+    }
+}

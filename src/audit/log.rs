@@ -1,0 +1,206 @@
+//! Writes the rows of `audit.entity_changes` and enqueues their deliveries, a batch at a time.
+//! The rows are made with the writer's rights, by `convert`; written with those of the log's owner.
+
+use std::rc::Rc;
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::BuiltinOid as T;
+use pgrx::prelude::*;
+
+use super::convert::{self, Change, Versions};
+use super::origin::Origin;
+use super::table::Table;
+use crate::append::{Appender, Fate, Layout};
+use crate::delivery::enqueue::{self, AuditedChange, Enqueuer};
+use crate::pg;
+
+static LOG: Layout = Layout {
+    schema: c"audit",
+    name: c"entity_changes",
+    columns: &[
+        ("table_schema", pg_sys::TEXTOID),
+        ("table_name", pg_sys::TEXTOID),
+        ("record_id", pg_sys::TEXTOID),
+        ("operation", pg_sys::TEXTOID),
+        ("old_data", pg_sys::JSONBOID),
+        ("new_data", pg_sys::JSONBOID),
+        ("changed_fields", pg_sys::TEXTARRAYOID),
+        ("user_id", pg_sys::UUIDOID),
+        ("tenant_id", pg_sys::UUIDOID),
+        ("ip_address", pg_sys::INETOID),
+        ("user_agent", pg_sys::TEXTOID),
+    ],
+    checked_references: &[],
+};
+
+/// For a log that only a statement can insert into.
+const INSERT_CHANGE: &str = "
+    INSERT INTO audit.entity_changes
+        (table_schema, table_name, record_id, operation, old_data, new_data, changed_fields,
+         user_id, tenant_id, ip_address, user_agent)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+
+const INSERT_TYPES: [T; 11] = [
+    T::TEXTOID,
+    T::TEXTOID,
+    T::TEXTOID,
+    T::TEXTOID,
+    T::JSONBOID,
+    T::JSONBOID,
+    T::TEXTARRAYOID,
+    T::UUIDOID,
+    T::UUIDOID,
+    T::INETOID,
+    T::TEXTOID,
+];
+
+/// The changes of one statement, or of one row, on their way into the log.
+pub struct Log {
+    table: Rc<Table>,
+    operation: &'static str,
+    operation_text: pg_sys::Datum,
+    origin: Rc<Origin>,
+    /// Scratch memory of one row.
+    row: pg_sys::MemoryContext,
+    appender: Option<Appender>,
+    /// What waits in the appender.
+    waiting: Vec<Change>,
+    /// Where the log's enqueue trigger is replaced.
+    enqueuer: Option<Enqueuer>,
+}
+
+impl Log {
+    pub fn open(table: Rc<Table>, operation: &'static str) -> Log {
+        let mut enqueues = false;
+        let appender = {
+            let found = std::cell::Cell::new(false);
+            let appender = Appender::open(&LOG, |trigger| {
+                if enqueue::is_enqueue_trigger(trigger) {
+                    found.set(found.get() || pg::trigger_is_enabled(trigger.tgenabled as u8));
+                    return Fate::Replaced;
+                }
+                Fate::Fires
+            });
+            enqueues |= appender.is_some() && found.get();
+            appender
+        };
+        Log {
+            table,
+            operation,
+            operation_text: pg::text_datum(operation),
+            origin: Origin::current(),
+            // SAFETY: the current context lives as long as the trigger's call.
+            row: unsafe { pg::new_context(pg_sys::CurrentMemoryContext, c"audited row") },
+            appender,
+            waiting: Vec::new(),
+            enqueuer: enqueues.then(Enqueuer::new),
+        }
+    }
+
+    /// SAFETY: the versions are rows of the table and live until this returns.
+    pub unsafe fn add(&mut self, versions: Versions) {
+        // SAFETY: as promised by the caller; the row's memory is emptied only after it was copied.
+        unsafe {
+            let inside = pg::Inside::of(self.row);
+            let change = convert::change(&self.table, versions);
+            drop(inside);
+            match &mut self.appender {
+                Some(appender) => {
+                    let inside = pg::Inside::of(appender.memory());
+                    let change = change.copied();
+                    drop(inside);
+                    appender.add(values(
+                        &self.table,
+                        self.operation_text,
+                        &self.origin,
+                        &change,
+                    ));
+                    self.waiting.push(change);
+                    if appender.is_full() {
+                        self.flush();
+                    }
+                }
+                None => self.insert(&change),
+            }
+            pg_sys::MemoryContextReset(self.row);
+        }
+    }
+
+    fn flush(&mut self) {
+        let Some(appender) = &mut self.appender else {
+            return;
+        };
+        let (table, operation, waiting) = (&self.table, self.operation, &self.waiting);
+        match &mut self.enqueuer {
+            None => appender.flush(|_, _| {}),
+            Some(enqueuer) => {
+                enqueuer.prepare(waiting.iter().filter_map(|change| change.tenant));
+                appender.flush(|n, id| {
+                    enqueuer.enqueue(&AuditedChange {
+                        id: id.value() as i64,
+                        table: &table.key,
+                        schema: &table.schema,
+                        name: &table.name,
+                        operation,
+                        change: &waiting[n],
+                    });
+                });
+            }
+        }
+        self.waiting.clear();
+    }
+
+    /// Writes what waits.
+    pub fn close(mut self) {
+        self.flush();
+        if let Some(appender) = self.appender {
+            appender.close();
+        }
+        if let Some(enqueuer) = self.enqueuer {
+            enqueuer.close();
+        }
+        // SAFETY: nothing refers to the row any more.
+        unsafe { pg_sys::MemoryContextDelete(self.row) }
+    }
+
+    fn insert(&self, change: &Change) {
+        let arguments: Vec<_> = values(&self.table, self.operation_text, &self.origin, change)
+            .into_iter()
+            .zip(INSERT_TYPES)
+            .map(|(value, type_oid)| {
+                // SAFETY: each value is of its column's type.
+                unsafe {
+                    pgrx::datum::DatumWithOid::new(
+                        value.map(pg::RawDatum),
+                        PgOid::from(type_oid).value(),
+                    )
+                }
+            })
+            .collect();
+        pg::as_owner_of(c"audit", c"entity_changes", || {
+            pg::run_kept(INSERT_CHANGE, &INSERT_TYPES, &arguments, |_| Ok(()));
+        });
+    }
+}
+
+/// The columns of the layout.
+fn values(
+    table: &Table,
+    operation: pg_sys::Datum,
+    origin: &Origin,
+    change: &Change,
+) -> [Option<pg_sys::Datum>; 11] {
+    [
+        Some(table.schema_text),
+        Some(table.name_text),
+        Some(change.record_id),
+        Some(operation),
+        change.old_data,
+        change.new_data,
+        change.changed_fields,
+        origin.user(),
+        change.tenant_datum,
+        origin.ip_address(),
+        origin.user_agent(),
+    ]
+}

@@ -1,0 +1,126 @@
+//! Who made a change, as far as the session says: user, address, user agent.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use pgrx::{Uuid, pg_sys};
+use serde_json::Value;
+
+use crate::{host, pg};
+
+/// Who changed it. The values are kept as PostgreSQL keeps them.
+#[derive(Default)]
+pub struct Origin {
+    user: Option<[u8; 16]>,
+    ip_address: Option<pg::Varlena>,
+    user_agent: Option<pg::Varlena>,
+}
+
+impl Origin {
+    pub fn user(&self) -> Option<pg_sys::Datum> {
+        self.user
+            .as_ref()
+            .map(|user| pg_sys::Datum::from(user.as_ptr()))
+    }
+
+    pub fn ip_address(&self) -> Option<pg_sys::Datum> {
+        self.ip_address.as_ref().map(pg::Varlena::datum)
+    }
+
+    pub fn user_agent(&self) -> Option<pg_sys::Datum> {
+        self.user_agent.as_ref().map(pg::Varlena::datum)
+    }
+
+    /// The origin of what the session does now.
+    pub fn current() -> Rc<Origin> {
+        let asked = Asked::now();
+        let known = KNOWN.with_borrow(|known| {
+            known
+                .as_ref()
+                .filter(|(of, _)| *of == asked)
+                .map(|(_, origin)| origin.clone())
+        });
+        known.unwrap_or_else(|| {
+            let origin = Rc::new(Origin::read(&asked));
+            KNOWN.replace(Some((asked, origin.clone())));
+            origin
+        })
+    }
+
+    fn read(asked: &Asked) -> Origin {
+        let headers: Value = asked
+            .headers
+            .as_deref()
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or(Value::Null);
+        let header = |name: &str| headers.get(name).and_then(Value::as_str);
+        let address = header("x-forwarded-for")
+            .and_then(|list| {
+                list.split(',')
+                    .next()?
+                    .trim()
+                    .parse::<std::net::IpAddr>()
+                    .ok()
+            })
+            .map(|address| address.to_string())
+            .or_else(client_address);
+        let user = if asked.transaction.is_some() {
+            // Not every writer may use the host's schemas.
+            pg::as_owner_of(c"audit", c"entity_changes", || {
+                pg::run_kept("SELECT auth.uid()", &[], &[], |table| {
+                    table.first().get_one::<Uuid>()
+                })
+            })
+        } else {
+            host::claimed_user()
+        };
+        Origin {
+            user: user.map(|user| *user.as_bytes()),
+            ip_address: address.and_then(|address| pg::Varlena::inet(&address)),
+            user_agent: header("user-agent")
+                .map(|agent| pg::Varlena::text(&agent.chars().take(1000).collect::<String>())),
+        }
+    }
+}
+
+/// What an origin depends on.
+#[derive(PartialEq, Eq)]
+struct Asked {
+    claims: Option<String>,
+    /// Read by the host's auth.uid() before there was request.jwt.claims.
+    legacy_user: Option<String>,
+    headers: Option<String>,
+    /// Set where the host's auth.uid() is asked: what it says is good for one transaction.
+    transaction: Option<u32>,
+}
+
+thread_local! {
+    /// A session often makes many changes for one user.
+    static KNOWN: RefCell<Option<(Asked, Rc<Origin>)>> = const { RefCell::new(None) };
+}
+
+impl Asked {
+    fn now() -> Self {
+        // SAFETY: MyProc is set in every process that runs triggers.
+        let transaction = unsafe { (*pg_sys::MyProc).lxid };
+        Self {
+            claims: pg::session_setting(c"request.jwt.claims"),
+            legacy_user: pg::session_setting(c"request.jwt.claim.sub"),
+            headers: pg::session_setting(c"request.headers"),
+            transaction: host::has_auth_uid().then_some(transaction),
+        }
+    }
+}
+
+/// The client's address does not change in the life of a backend.
+fn client_address() -> Option<String> {
+    thread_local! {
+        static ADDRESS: RefCell<Option<Option<String>>> = const { RefCell::new(None) };
+    }
+    if let Some(known) = ADDRESS.with_borrow(Clone::clone) {
+        return known;
+    }
+    let address = pg::one::<String>("SELECT pg_catalog.host(pg_catalog.inet_client_addr())", &[]);
+    ADDRESS.replace(Some(address.clone()));
+    address
+}

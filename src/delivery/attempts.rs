@@ -1,0 +1,80 @@
+//! The log of attempts: the only SQL on `int.plugin_delivery_attempts`.
+
+use std::time::Duration;
+
+use pgrx::{Uuid, pg_sys};
+
+use super::queue::{Walk, interval, walk};
+use crate::pg;
+
+const LOG: &str = include_str!("log_attempts.sql");
+const PURGE: &str = include_str!("purge_attempts.sql");
+
+/// What one attempt was like.
+pub struct Attempt {
+    pub delivery: Uuid,
+    pub tenant: Uuid,
+    pub installation: Uuid,
+    /// From 1.
+    pub number: u32,
+    /// From its start to now.
+    pub age: Duration,
+    pub duration: Duration,
+    pub status: Option<u16>,
+    /// `None`: delivered.
+    pub error: Option<&'static str>,
+    /// At most 1 KiB.
+    pub response: Option<String>,
+}
+
+/// Whether there is a log: not yet, while a new library runs on the schema of an older version.
+pub fn exist() -> bool {
+    pg::relation(c"int", c"plugin_delivery_attempts").is_some()
+}
+
+fn as_owner<R>(body: impl FnOnce() -> R) -> R {
+    pg::as_owner_of(c"int", c"plugin_delivery_attempts", body)
+}
+
+/// Writes a batch of attempts.
+pub fn log(attempts: &[Attempt]) {
+    use pg_sys::BuiltinOid as T;
+    let types = [
+        T::UUIDARRAYOID,
+        T::UUIDARRAYOID,
+        T::UUIDARRAYOID,
+        T::INT4ARRAYOID,
+        T::FLOAT8ARRAYOID,
+        T::INT4ARRAYOID,
+        T::INT4ARRAYOID,
+        T::TEXTARRAYOID,
+        T::TEXTARRAYOID,
+    ];
+    let uuids = |f: fn(&Attempt) -> Uuid| attempts.iter().map(f).collect::<Vec<_>>();
+    let numbers = |f: fn(&Attempt) -> Option<i32>| attempts.iter().map(f).collect::<Vec<_>>();
+    let texts = |f: fn(&Attempt) -> Option<String>| attempts.iter().map(f).collect::<Vec<_>>();
+    let args = [
+        uuids(|a| a.delivery).into(),
+        uuids(|a| a.tenant).into(),
+        uuids(|a| a.installation).into(),
+        numbers(|a| Some(i32::try_from(a.number).unwrap_or(i32::MAX))).into(),
+        attempts
+            .iter()
+            .map(|a| a.age.as_secs_f64())
+            .collect::<Vec<_>>()
+            .into(),
+        numbers(|a| Some(i32::try_from(a.duration.as_millis()).unwrap_or(i32::MAX))).into(),
+        numbers(|a| a.status.map(i32::from)).into(),
+        texts(|a| a.error.map(str::to_owned)).into(),
+        texts(|a| a.response.clone()).into(),
+    ];
+    as_owner(|| pg::run_kept(LOG, &types, &args, |_| Ok(())));
+}
+
+/// Deletes attempts older than `age` among the next `rows` from `start` on.
+pub fn purge(start: i64, rows: i32, age: Duration) -> Walk {
+    use pg_sys::BuiltinOid as T;
+    let types = [T::INT8OID, T::INT4OID, T::INTERVALOID];
+    let args = [start.into(), rows.into(), interval(age).into()];
+    as_owner(|| walk(PURGE, &types, &args))
+}

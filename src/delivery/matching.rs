@@ -1,0 +1,243 @@
+//! Which subscriptions a change matches. A backend remembers the subscriptions of the tenants whose
+//! changes it saw. Triggers on the tables that they come from tell every backend when they change;
+//! where a database does not have these triggers, they are remembered for one statement only.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::CStr;
+use std::rc::Rc;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use pgrx::{Uuid, pg_sys::BuiltinOid};
+
+use crate::{error, invalidation, pg};
+
+const SUBSCRIPTIONS_OF: &str = include_str!("matching.sql");
+
+/// The tables that the answer depends on.
+const SOURCES: [&CStr; 3] = [
+    c"plugin_installations",
+    c"plugin_webhook_subscriptions",
+    c"plugins",
+];
+const SYMBOL: &CStr = c"forget_subscriptions_wrapper";
+/// Tenants remembered at most; then it starts again.
+const MOST_TENANTS: usize = 10_000;
+
+/// A subscription of an installed plugin.
+pub struct Subscription {
+    pub installation: [u8; 16],
+    pub plugin_key: String,
+    pub include_payload: bool,
+    operations: Vec<String>,
+    allowlist: Vec<String>,
+}
+
+impl Subscription {
+    /// Whether it wants this operation; for an update, whether one of the changed columns is wanted.
+    pub fn wants(&self, operation: &str, changed_fields: impl FnOnce() -> Vec<String>) -> bool {
+        self.operations.iter().any(|wanted| wanted == operation)
+            && (operation != "UPDATE"
+                || self.allowlist.is_empty()
+                || changed_fields()
+                    .iter()
+                    .any(|field| self.allowlist.contains(field)))
+    }
+}
+
+/// The subscriptions of one tenant, by table.
+#[derive(Default)]
+pub struct OfTenant(HashMap<String, Vec<Subscription>>);
+
+impl OfTenant {
+    pub fn to_table(&self, key: &str) -> &[Subscription] {
+        self.0.get(key).map_or(&[], Vec::as_slice)
+    }
+}
+
+type Tenants = HashMap<[u8; 16], Rc<OfTenant>>;
+
+thread_local! {
+    /// What is remembered, and the generation in which it was read.
+    static REMEMBERED: RefCell<(u64, Tenants)> = RefCell::new((0, HashMap::new()));
+}
+
+/// What a table's subscriptions are found by: no name holds NUL.
+pub fn table_key(schema: &str, name: &str) -> String {
+    format!("{schema}\0{name}")
+}
+
+/// The subscriptions that matter to one statement.
+pub struct Matcher {
+    tenants: Tenants,
+    last: Option<([u8; 16], Rc<OfTenant>)>,
+}
+
+impl Matcher {
+    pub fn new() -> Self {
+        // SAFETY: takes notice of what other sessions committed; cheap when there is nothing.
+        unsafe { pg_sys::AcceptInvalidationMessages() };
+        Self {
+            tenants: HashMap::new(),
+            last: None,
+        }
+    }
+
+    /// Reads what is not known yet about these tenants, with one query.
+    pub fn prepare(&mut self, tenants: impl Iterator<Item = [u8; 16]>) {
+        let mut unknown = Vec::new();
+        let mut last = None;
+        for tenant in tenants {
+            if last != Some(tenant) && self.find(tenant).is_none() && !unknown.contains(&tenant) {
+                unknown.push(tenant);
+            }
+            last = Some(tenant);
+        }
+        if !unknown.is_empty() {
+            self.load(&unknown);
+        }
+    }
+
+    pub fn of(&mut self, tenant: [u8; 16]) -> Rc<OfTenant> {
+        if let Some((of, known)) = &self.last
+            && *of == tenant
+        {
+            return known.clone();
+        }
+        let found = self.find(tenant).unwrap_or_else(|| {
+            self.load(&[tenant]);
+            self.tenants.get(&tenant).cloned().unwrap_or_default()
+        });
+        self.last = Some((tenant, found.clone()));
+        found
+    }
+
+    fn find(&mut self, tenant: [u8; 16]) -> Option<Rc<OfTenant>> {
+        if let Some(known) = self.tenants.get(&tenant) {
+            return Some(known.clone());
+        }
+        let generation = invalidation::generation();
+        let known = REMEMBERED.with_borrow(|(of, tenants)| {
+            (*of == generation)
+                .then(|| tenants.get(&tenant).cloned())
+                .flatten()
+        })?;
+        self.tenants.insert(tenant, known.clone());
+        Some(known)
+    }
+
+    fn load(&mut self, tenants: &[[u8; 16]]) {
+        let kept = tells_of_changes();
+        let generation = invalidation::generation();
+        let mut loaded = read(tenants);
+        let mut found = Vec::with_capacity(tenants.len());
+        for tenant in tenants {
+            found.push((*tenant, Rc::new(loaded.remove(tenant).unwrap_or_default())));
+        }
+        self.tenants.extend(found.iter().cloned());
+        // A change that was announced meanwhile may have come too late for the query.
+        if kept && generation == invalidation::generation() {
+            REMEMBERED.with_borrow_mut(|(of, tenants)| {
+                if *of != generation || tenants.len() + found.len() > MOST_TENANTS {
+                    tenants.clear();
+                }
+                *of = generation;
+                tenants.extend(found);
+            });
+        }
+    }
+}
+
+/// Reads with the newest snapshot, whatever the transaction's isolation: the answer serves later
+/// transactions too.
+fn read(tenants: &[[u8; 16]]) -> HashMap<[u8; 16], OfTenant> {
+    let wanted: Vec<Uuid> = tenants
+        .iter()
+        .map(|tenant| Uuid::from_bytes(*tenant))
+        .collect();
+    pg::as_owner_of(c"int", c"plugin_delivery_queue", || {
+        // SAFETY: the snapshot is popped below; an error leaves that to the transaction's abort.
+        unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
+        let result = pg::run_kept(
+            SUBSCRIPTIONS_OF,
+            &[BuiltinOid::UUIDARRAYOID],
+            &[wanted.into()],
+            |table| {
+                let mut result: HashMap<[u8; 16], OfTenant> = HashMap::new();
+                for row in table {
+                    let (Some(tenant), Some(installation)) =
+                        (row.get::<Uuid>(1)?, row.get::<Uuid>(2)?)
+                    else {
+                        continue;
+                    };
+                    let text = |column| row.get::<String>(column).map(Option::unwrap_or_default);
+                    let list = |column| {
+                        row.get::<Vec<Option<String>>>(column)
+                            .map(|list| list.unwrap_or_default().into_iter().flatten().collect())
+                    };
+                    result
+                        .entry(*tenant.as_bytes())
+                        .or_default()
+                        .0
+                        .entry(table_key(&text(4)?, &text(5)?))
+                        .or_default()
+                        .push(Subscription {
+                            installation: *installation.as_bytes(),
+                            plugin_key: text(3)?,
+                            operations: list(6)?,
+                            allowlist: list(7)?,
+                            include_payload: row.get::<bool>(8)?.unwrap_or_default(),
+                        });
+                }
+                Ok(result)
+            },
+        );
+        // SAFETY: pushed above.
+        unsafe { pg_sys::PopActiveSnapshot() };
+        result
+    })
+}
+
+/// Whether every source has the trigger that announces its changes, and it always fires.
+fn tells_of_changes() -> bool {
+    SOURCES.iter().all(|name| {
+        let Some(oid) = pg::relation(c"int", name) else {
+            return false;
+        };
+        invalidation::watch(oid);
+        // SAFETY: opened and closed here.
+        unsafe {
+            let relation = pg_sys::table_open(oid, pg_sys::AccessShareLock as i32);
+            const EVENTS: u32 = pg_sys::TRIGGER_TYPE_INSERT
+                | pg_sys::TRIGGER_TYPE_UPDATE
+                | pg_sys::TRIGGER_TYPE_DELETE
+                | pg_sys::TRIGGER_TYPE_TRUNCATE;
+            let told = pg::triggers(relation)
+                .iter()
+                .filter(|trigger| {
+                    trigger.tgenabled as u8 == pg_sys::TRIGGER_FIRES_ALWAYS
+                        && trigger.tgtype as u32
+                            & (pg_sys::TRIGGER_TYPE_ROW | pg_sys::TRIGGER_TYPE_BEFORE)
+                            == 0
+                        && trigger.tgnattr == 0
+                        && trigger.tgqual.is_null()
+                        && pg::is_own_function(trigger.tgfoid, SYMBOL)
+                })
+                .fold(0, |told, trigger| told | trigger.tgtype as u32);
+            pg_sys::table_close(relation, pg_sys::NoLock as i32);
+            told & EVENTS == EVENTS
+        }
+    })
+}
+
+/// Announces, when the transaction commits, that subscriptions may have changed; to this session at
+/// once.
+#[pg_trigger(sql = false)]
+fn forget_subscriptions<'a>(
+    trigger: &'a pgrx::PgTrigger<'a>,
+) -> error::Result<Option<PgHeapTuple<'a, AllocatedByPostgres>>> {
+    // SAFETY: the trigger's relation is open.
+    unsafe { pg_sys::CacheInvalidateRelcache(trigger.trigger_data().tg_relation) };
+    Ok(None)
+}

@@ -1,0 +1,139 @@
+//! The payload of a delivery, as jsonb_build_object would make it.
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::{Datum, JsonbIteratorToken as Token, JsonbParseState, JsonbValue};
+
+use super::enqueue::AuditedChange;
+use super::matching::Subscription;
+use crate::raw::{self, null, number, string};
+
+/// The payload in the current memory context.
+///
+/// SAFETY: the change's values are alive.
+pub unsafe fn build(change: &AuditedChange<'_>, tenant: &[u8; 16], to: &Subscription) -> Datum {
+    // SAFETY: no frame inside owns anything; see `raw`.
+    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| build_unguarded(change, tenant, to)) }
+}
+
+/// An object or array in the making. Keys go in in the order in which jsonb keeps them: shorter
+/// first, then by bytes.
+struct Builder(*mut JsonbParseState);
+
+impl Builder {
+    unsafe fn token(&mut self, token: Token::Type) -> *mut JsonbValue {
+        // SAFETY: tokens come in a valid order, here and below.
+        unsafe { raw::pushJsonbValue(&mut self.0, token, std::ptr::null_mut()) }
+    }
+
+    unsafe fn key(&mut self, key: &'static str) {
+        // SAFETY: the name is static.
+        unsafe { raw::pushJsonbValue(&mut self.0, Token::WJB_KEY, &mut text(key.as_bytes())) };
+    }
+
+    unsafe fn add(&mut self, key: &'static str, mut value: JsonbValue) {
+        // SAFETY: the value is alive until the object is finished.
+        unsafe {
+            self.key(key);
+            raw::pushJsonbValue(&mut self.0, Token::WJB_VALUE, &mut value);
+        }
+    }
+
+    unsafe fn changed_fields(&mut self, change: &AuditedChange<'_>) {
+        // SAFETY: changed_fields is a text[].
+        unsafe {
+            self.key("changed_fields");
+            let Some(fields) = change.change.changed_fields else {
+                raw::pushJsonbValue(&mut self.0, Token::WJB_VALUE, &mut null());
+                return;
+            };
+            self.token(Token::WJB_BEGIN_ARRAY);
+            let (mut elements, mut count) = (std::ptr::null_mut::<Datum>(), 0);
+            raw::deconstruct_array(
+                fields.cast_mut_ptr(),
+                pg_sys::TEXTOID,
+                -1,
+                false,
+                pg_sys::TYPALIGN_INT as std::ffi::c_char,
+                &mut elements,
+                std::ptr::null_mut(),
+                &mut count,
+            );
+            for n in 0..count as usize {
+                raw::pushJsonbValue(
+                    &mut self.0,
+                    Token::WJB_ELEM,
+                    &mut datum_text(*elements.add(n)),
+                );
+            }
+            self.token(Token::WJB_END_ARRAY);
+        }
+    }
+}
+
+unsafe fn build_unguarded(
+    change: &AuditedChange<'_>,
+    tenant: &[u8; 16],
+    to: &Subscription,
+) -> Datum {
+    // SAFETY: as promised by the caller of `build`.
+    unsafe {
+        let record_id = || datum_text(change.change.record_id);
+        let mut payload = Builder(std::ptr::null_mut());
+        payload.token(Token::WJB_BEGIN_OBJECT);
+        payload.add("v", number(raw::int64_to_numeric(1)));
+        payload.key("audit");
+        payload.token(Token::WJB_BEGIN_OBJECT);
+        payload.add("id", number(raw::int64_to_numeric(change.id)));
+        payload.add("operation", text(change.operation.as_bytes()));
+        payload.add("record_id", record_id());
+        payload.add("table_name", text(change.name.as_bytes()));
+        payload.add("table_schema", text(change.schema.as_bytes()));
+        payload.changed_fields(change);
+        payload.token(Token::WJB_END_OBJECT);
+        payload.key("snapshot");
+        payload.token(Token::WJB_BEGIN_OBJECT);
+        if to.include_payload {
+            payload.add("new_data", document(change.change.new_data));
+            payload.add("old_data", document(change.change.old_data));
+        } else {
+            payload.add("record_id", record_id());
+            payload.changed_fields(change);
+        }
+        payload.token(Token::WJB_END_OBJECT);
+        payload.add("tenant_id", uuid(tenant));
+        payload.add("plugin_key", text(to.plugin_key.as_bytes()));
+        payload.add("installation_id", uuid(&to.installation));
+        let root = payload.token(Token::WJB_END_OBJECT);
+        Datum::from(raw::JsonbValueToJsonb(root))
+    }
+}
+
+fn text(bytes: &[u8]) -> JsonbValue {
+    string(bytes.as_ptr().cast_mut().cast(), bytes.len())
+}
+
+/// SAFETY: a text that is not toasted.
+unsafe fn datum_text(datum: Datum) -> JsonbValue {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let value = datum.cast_mut_ptr();
+        string(
+            pgrx::vardata_any(value).cast_mut(),
+            pgrx::varsize_any_exhdr(value),
+        )
+    }
+}
+
+unsafe fn uuid(bytes: &[u8; 16]) -> JsonbValue {
+    // SAFETY: the bytes are valid.
+    let (text, length) = unsafe { raw::print_uuid(bytes) };
+    string(text, length)
+}
+
+unsafe fn document(datum: Option<Datum>) -> JsonbValue {
+    match datum {
+        None => null(),
+        // SAFETY: a jsonb datum.
+        Some(datum) => unsafe { raw::document(datum) },
+    }
+}

@@ -1,0 +1,22 @@
+-- One step of a walk over the queue from its oldest change: $1 where it starts, $2 how many rows it
+-- looks at, $3 and $4 how old delivered and dead rows become (null: they are kept).
+-- Returns where to go on, how many rows it saw, and whether it has come to rows that are
+-- too young for both.
+WITH seen AS MATERIALIZED (
+    SELECT q.id, q.source_entity_change_id AS change, q.created_at
+    FROM int.plugin_delivery_queue AS q
+    WHERE q.source_entity_change_id >= $1
+    ORDER BY q.source_entity_change_id
+    LIMIT $2
+), deleted AS (
+    DELETE FROM int.plugin_delivery_queue AS q
+    WHERE q.id = ANY (ARRAY(
+        SELECT o.id FROM int.plugin_delivery_queue AS o
+        WHERE o.id = ANY (ARRAY(SELECT seen.id FROM seen))
+          AND (o.status = 'delivered' AND o.updated_at < pg_catalog.now() - $3
+               OR o.status = 'dead' AND o.updated_at < pg_catalog.now() - $4)
+        FOR UPDATE SKIP LOCKED))
+)
+SELECT pg_catalog.max(s.change), pg_catalog.count(*),
+       coalesce(pg_catalog.max(s.created_at) >= pg_catalog.now() - least($3, $4), true)
+FROM seen AS s

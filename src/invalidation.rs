@@ -1,0 +1,61 @@
+//! Tells when something that a backend remembers about tables, functions or casts may no longer be
+//! true. A memory is good as long as the generation in which it was made is the current one.
+
+use std::cell::Cell;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+const WORDS: usize = 64;
+
+thread_local! {
+    static GENERATION: Cell<u64> = const { Cell::new(1) };
+    /// One bit for each hash value of a watched table. Two tables that share a bit cost a look more.
+    static WATCHED: [Cell<u64>; WORDS] = const { [const { Cell::new(0) }; WORDS] };
+}
+
+/// Part of `_PG_init`.
+pub fn init() {
+    use pg_sys::SysCacheIdentifier as Cache;
+    let nothing = pg_sys::Datum::null();
+    // SAFETY: callbacks that live as long as the process; they touch two thread-locals.
+    unsafe {
+        pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), nothing);
+        for cache in [Cache::PROCOID, Cache::NAMESPACEOID, Cache::CASTSOURCETARGET] {
+            pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(catalog_changed), nothing);
+        }
+    }
+}
+
+/// The current generation.
+pub fn generation() -> u64 {
+    GENERATION.get()
+}
+
+/// From now on, a change of this table starts a new generation.
+pub fn watch(relation: pg_sys::Oid) {
+    let (word, bit) = place(relation);
+    WATCHED.with(|watched| watched[word].set(watched[word].get() | bit));
+}
+
+fn place(relation: pg_sys::Oid) -> (usize, u64) {
+    let hash = relation.to_u32().wrapping_mul(0x9E37_79B1) >> 20;
+    ((hash / 64) as usize % WORDS, 1 << (hash % 64))
+}
+
+fn next() {
+    GENERATION.set(GENERATION.get() + 1);
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
+    let (word, bit) = place(relation);
+    if relation == pg_sys::InvalidOid || WATCHED.with(|watched| watched[word].get()) & bit != 0 {
+        next();
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn catalog_changed(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
+    next();
+}

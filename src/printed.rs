@@ -1,0 +1,134 @@
+//! A jsonb value that somebody else chose, as PostgreSQL prints it, unless that is too long to hold. A
+//! number of a few bytes may print as 131,072 digits, so the length is estimated before anything is
+//! printed.
+
+use pgrx::callconv::{Arg, ArgAbi};
+use pgrx::pgrx_sql_entity_graph::metadata::{
+    ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
+};
+use pgrx::prelude::*;
+
+use crate::pg::Jsonb;
+
+/// Nothing stored and no text is longer.
+const MOST: usize = 64 << 20;
+/// A text up to this length is never too long, however short it is stored.
+const ALWAYS: usize = 1 << 20;
+/// How many times the stored length a text may have. Escapes make a text up to six times as long;
+/// only numbers with huge exponents do more.
+const GROWTH: usize = 8;
+/// What is stored in this length cannot print longer than `ALWAYS`: a number takes 16 bytes.
+const SURELY_SHORT: usize = 128;
+
+/// A jsonb value as text, `None` when that would be too long.
+pub struct Printed(pub Option<String>);
+
+fn print(stored: pg_sys::Datum) -> Option<String> {
+    // SAFETY: a jsonb datum; detoasting returns it or a copy in the current memory context.
+    unsafe {
+        if pg_sys::toast_raw_datum_size(stored) > MOST {
+            return None;
+        }
+        let jsonb = pg_sys::pg_detoast_datum(stored.cast_mut_ptr()).cast::<pg_sys::Jsonb>();
+        let length = pgrx::varsize_any(jsonb.cast());
+        let longest = ALWAYS.max(length.saturating_mul(GROWTH)).min(MOST);
+        if length > SURELY_SHORT && printed_length(jsonb) > longest {
+            return None;
+        }
+        let datum = pg_sys::Datum::from(jsonb);
+        let Jsonb(text) = Jsonb::from_polymorphic_datum(datum, false, pg_sys::JSONBOID)?;
+        if datum != stored {
+            pg_sys::pfree(jsonb.cast());
+        }
+        (text.len() <= MOST).then_some(text)
+    }
+}
+
+/// About how long a jsonb value is as text, without escapes and spaces.
+///
+/// SAFETY: `jsonb` is detoasted.
+unsafe fn printed_length(jsonb: *mut pg_sys::Jsonb) -> usize {
+    use pg_sys::JsonbIteratorToken as Token;
+    let mut length = 0_usize;
+    // SAFETY: the iterator walks the value to its end; scalars point into it.
+    unsafe {
+        let mut iterator = pg_sys::JsonbIteratorInit(&raw mut (*jsonb).root);
+        let mut value: pg_sys::JsonbValue = std::mem::zeroed();
+        loop {
+            match pg_sys::JsonbIteratorNext(&mut iterator, &mut value, false) {
+                Token::WJB_DONE => return length,
+                Token::WJB_KEY | Token::WJB_VALUE | Token::WJB_ELEM => {
+                    length = length.saturating_add(match value.type_ {
+                        pg_sys::jbvType::jbvNumeric => digits(value.val.numeric),
+                        pg_sys::jbvType::jbvString => {
+                            usize::try_from(value.val.string.len).unwrap_or(0)
+                        }
+                        _ => 4,
+                    });
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Digits of a numeric before and after the point, from its header (utils/adt/numeric.c).
+///
+/// SAFETY: `numeric` has a four-byte length word, as every numeric inside a jsonb.
+unsafe fn digits(numeric: pg_sys::Numeric) -> usize {
+    // SAFETY: the header follows the length word; the long form has a second half.
+    let (weight, scale) = unsafe {
+        let header = numeric.cast::<u16>().add(2);
+        let first = header.read();
+        if first & 0x8000 != 0 {
+            // Short: seven bits of weight with sign, six of scale. NaN and infinity look like it.
+            let weight = i32::from(first & 0x3f) - i32::from(first & 0x40);
+            (weight, (first >> 7) & 0x3f)
+        } else {
+            (
+                i32::from(header.add(1).cast::<i16>().read()),
+                first & 0x3fff,
+            )
+        }
+    };
+    // The weight counts groups of four digits, less one.
+    usize::try_from((weight + 1) * 4).unwrap_or(0) + usize::from(scale)
+}
+
+impl FromDatum for Printed {
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        _: pg_sys::Oid,
+    ) -> Option<Self> {
+        (!is_null).then(|| Self(print(datum)))
+    }
+}
+
+impl IntoDatum for Printed {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        Jsonb(self.0?).into_datum()
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::JSONBOID
+    }
+}
+
+// SAFETY: a jsonb argument is passed by reference and read through FromDatum.
+unsafe impl<'fcx> ArgAbi<'fcx> for Printed {
+    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+        // SAFETY: only reached for a non-null argument of the declared type.
+        unsafe { arg.unbox_arg_using_from_datum() }.expect("a jsonb argument that is not null")
+    }
+}
+
+// SAFETY: the type maps to jsonb.
+unsafe impl SqlTranslatable for Printed {
+    const TYPE_IDENT: &'static str = "plugin_webhooks::printed::Printed";
+    const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
+    const ARGUMENT_SQL: std::result::Result<SqlMappingRef, ArgumentError> =
+        Ok(SqlMappingRef::literal("jsonb"));
+    const RETURN_SQL: std::result::Result<ReturnsRef, ReturnsError> =
+        Ok(ReturnsRef::One(SqlMappingRef::literal("jsonb")));
+}

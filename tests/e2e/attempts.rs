@@ -1,0 +1,318 @@
+//! The log of attempts and what becomes of old rows.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use plugin_webhooks_e2e::postgres::Client;
+use plugin_webhooks_e2e::{
+    Ca, Database, Receiver, Reply, Server, ServerBuilder, Tenant, Tree, as_user,
+    create_tracked_table, execute, project, value, wait_until,
+};
+
+const SOON: Duration = Duration::from_secs(30);
+
+fn builder() -> ServerBuilder {
+    Server::builder(Tree::shared()).preloaded().settings(&[
+        ("plugin_webhooks.allowed_networks", "127.0.0.0/8"),
+        ("plugin_webhooks.poll_interval", "100ms"),
+        ("plugin_webhooks.max_probe_interval", "0"),
+        ("fsync", "off"),
+    ])
+}
+
+fn server() -> &'static Server {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    SERVER.get_or_init(|| builder().start())
+}
+
+fn project_with_items(server: &Server) -> Database {
+    let database = project(server);
+    create_tracked_table(&mut database.client(), "items");
+    database
+}
+
+/// Number, status, kind of error and start of the response of a tenant's attempts, oldest first.
+type Logged = (i32, Option<i32>, Option<String>, Option<String>);
+
+fn attempts(client: &mut Client, tenant: &Tenant) -> Vec<Logged> {
+    let rows = client
+        .query(
+            "select attempt, status_code, error_kind, response_start
+             from int.plugin_delivery_attempts
+             where plugin_installation_id = $1::text::uuid and tenant_id = $2::text::uuid
+             order by id",
+            &[&tenant.installation, &tenant.id],
+        )
+        .expect("read the log");
+    rows.iter()
+        .map(|row| (row.get(0), row.get(1), row.get(2), row.get(3)))
+        .collect()
+}
+
+mod log {
+    use super::*;
+
+    #[test]
+    fn each_attempt_is_one_row_with_what_the_receiver_said() {
+        let (database, receiver) = (project_with_items(server()), Receiver::http());
+        receiver.answer("/", Reply::Status(500, "not\nyet".to_owned()));
+        let tenant = Tenant::with_items_to(&database, &receiver.url("/"));
+        let mut client = database.client();
+        tenant.insert_items(&mut client, 1);
+        tenant.wait_failed(&mut client, SOON, 1);
+        receiver.answer("/", Reply::Status(201, "thanks".to_owned()));
+        execute(
+            &mut client,
+            "update int.plugin_delivery_queue set next_attempt_at = now()",
+        );
+        tenant.wait_delivered(&mut client, SOON);
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            attempts(&mut client, &tenant),
+            [
+                (1, Some(500), text("status"), text("not yet")),
+                (2, Some(201), None, text("thanks")),
+            ]
+        );
+        let plausible: bool = value(
+            &mut client,
+            "select bool_and(a.duration_ms between 0 and 30000
+                             and a.started_at between q.created_at and clock_timestamp()
+                             and a.delivery_id = q.id)
+             from int.plugin_delivery_attempts as a join int.plugin_delivery_queue as q on q.id = a.delivery_id",
+        );
+        assert!(plausible);
+    }
+
+    #[test]
+    fn names_the_kind_of_each_failure() {
+        let (database, receiver) = (project_with_items(server()), Receiver::http());
+        receiver.answer("/hang", Reply::Hang);
+        receiver.answer("/close", Reply::Close);
+        receiver.answer(
+            "/noise",
+            Reply::RawBytes(b"this is not HTTP\r\n\r\n".to_vec()),
+        );
+        let stranger = Receiver::https(&Ca::create(Tree::shared()));
+        let mut client = database.client();
+        let hang = format!(
+            r#"{{"webhook_url": "{}", "timeout_ms": 1000}}"#,
+            receiver.url("/hang")
+        );
+        let to = |url: &str| format!(r#"{{"webhook_url": "{url}"}}"#);
+        let cases = [
+            (hang, "timeout"),
+            (to(&receiver.url("/close")), "connect"),
+            (to(&receiver.url("/noise")), "protocol"),
+            (to("http://127.0.0.1:9/"), "connect"),
+            (to("https://no-such-host.invalid/"), "dns"),
+            (to("http://10.1.2.3/"), "denied"),
+            (to(&stranger.url("/")), "tls"),
+        ];
+        for (config, kind) in cases {
+            let tenant = Tenant::install(&database, &config);
+            tenant.subscribe("items", &["INSERT"], None, false);
+            tenant.insert_items(&mut client, 1);
+            tenant.wait_failed(&mut client, SOON, 1);
+            let expected = (1, None, Some(kind.to_owned()), None);
+            assert_eq!(attempts(&mut client, &tenant), [expected], "{config}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_an_attempt_too() {
+        let (database, receiver) = (project_with_items(server()), Receiver::http());
+        let mut client = database.client();
+        for (change, kind) in [
+            ("config = '{}'", "setting"),
+            (
+                "config = config || '{\"headers\": {\"not a name\": \"x\"}}'",
+                "setting",
+            ),
+            ("secret_ref = 'unreadable'", "secret"),
+        ] {
+            let tenant = Tenant::with_items_to(&database, &receiver.url("/"));
+            execute(
+                &mut client,
+                &format!(
+                    "insert into plugin_webhooks.secrets (name, key_id, nonce, ciphertext)
+                     values ('unreadable', 'x', decode(repeat('00', 24), 'hex'), 'x') on conflict do nothing;
+                     update int.plugin_installations set {change} where id = '{}'",
+                    tenant.installation
+                ),
+            );
+            tenant.insert_items(&mut client, 1);
+            tenant.wait_failed(&mut client, SOON, 1);
+            let expected = (1, None, Some(kind.to_owned()), None);
+            assert_eq!(attempts(&mut client, &tenant), [expected], "{change}");
+        }
+        assert_eq!(receiver.count(), 0);
+    }
+
+    #[test]
+    fn keeps_at_most_a_kibibyte_of_a_response() {
+        let (database, receiver) = (project_with_items(server()), Receiver::http());
+        receiver.answer("/", Reply::Status(200, "ä".repeat(5000)));
+        let tenant = Tenant::with_items_to(&database, &receiver.url("/"));
+        let mut client = database.client();
+        tenant.insert_items(&mut client, 1);
+        tenant.wait_delivered(&mut client, SOON);
+        let expected = (1, Some(200), None, Some("ä".repeat(512)));
+        assert_eq!(attempts(&mut client, &tenant), [expected]);
+    }
+
+    #[test]
+    fn is_read_by_the_tenants_admin_and_nobody_else() {
+        let (database, receiver) = (project_with_items(server()), Receiver::http());
+        let tenant = Tenant::with_items_to(&database, &receiver.url("/"));
+        let mut client = database.client();
+        tenant.insert_items(&mut client, 2);
+        tenant.wait_delivered(&mut client, SOON);
+        let claims = |tenant: &str, permissions: &str| {
+            format!(
+                r#"{{"sub": "00000000-0000-0000-0000-00000000000a", "tenant_id": "{tenant}", "permissions": {permissions}}}"#
+            )
+        };
+        let admin = r#"["tenant.admin"]"#;
+        let other = "00000000-0000-0000-0000-0000000000ff";
+        let mut session = database.authenticator();
+        for (role, claims, rows) in [
+            ("authenticated", claims(&tenant.id, admin), 2),
+            ("authenticated", claims(&tenant.id, "[]"), 0),
+            ("authenticated", claims(other, admin), 0),
+            ("anon", claims(&tenant.id, "[]"), 0),
+        ] {
+            let seen: i64 = as_user(&mut session, role, &claims, |call| {
+                let sql =
+                    "select count(*) from v_plugin_delivery_attempts where plugin_key is not null";
+                Ok(call.query_one(sql, &[])?.get(0))
+            })
+            .expect("read the view");
+            assert_eq!(seen, rows, "{role} {claims}");
+        }
+    }
+}
+
+mod retention {
+    use super::*;
+
+    fn statuses(client: &mut Client) -> String {
+        value(
+            client,
+            "select coalesce(string_agg(status, ' ' order by status), '') from int.plugin_delivery_queue",
+        )
+    }
+
+    /// A delivery in every status, all of them this old, with an attempt each.
+    fn age(client: &mut Client, tenant: &Tenant, interval: &str) {
+        tenant.insert_items(client, 5);
+        execute(
+            client,
+            &format!(
+                "update int.plugin_delivery_queue as q
+                 set status = s.status, created_at = now() - interval '{interval}',
+                     updated_at = now() - interval '{interval}', next_attempt_at = 'infinity',
+                     claim_id = case s.status when 'sending' then 1 end,
+                     lease_expires_at = case s.status when 'sending' then 'infinity'::timestamptz end
+                 from (select id, (array['pending', 'sending', 'delivered', 'failed', 'dead'])[row_number() over (order by source_entity_change_id)] as status
+                       from int.plugin_delivery_queue) as s
+                 where s.id = q.id;
+                 insert into int.plugin_delivery_attempts
+                     (delivery_id, tenant_id, plugin_installation_id, attempt, started_at, duration_ms)
+                 select id, tenant_id, plugin_installation_id, 1, now() - interval '{interval}', 1
+                 from int.plugin_delivery_queue"
+            ),
+        );
+    }
+
+    fn server_with(delivered: &str, dead: &str, attempts: &str) -> Server {
+        builder()
+            .setting("plugin_webhooks.retain_delivered", delivered)
+            .setting("plugin_webhooks.retain_dead", dead)
+            .setting("plugin_webhooks.retain_attempts", attempts)
+            // What the test makes is not to be sent.
+            .setting("plugin_webhooks.dispatch", "on_call")
+            .start()
+    }
+
+    fn attempts_left(client: &mut Client) -> i64 {
+        value(client, "select count(*) from int.plugin_delivery_attempts")
+    }
+
+    #[test]
+    fn deletes_old_delivered_and_dead_rows_and_no_others() {
+        let own = server_with("10s", "10s", "10s");
+        let database = project_with_items(&own);
+        let tenant = Tenant::with_items_to(&database, "http://127.0.0.1:9/");
+        let mut client = database.client();
+        age(&mut client, &tenant, "1 hour");
+        wait_until(SOON, "the old rows to go", || {
+            statuses(&mut client) == "failed pending sending"
+        });
+        wait_until(SOON, "the old attempts to go", || {
+            attempts_left(&mut client) == 0
+        });
+    }
+
+    #[test]
+    fn each_has_its_own_age() {
+        let own = server_with("10s", "1d", "1d");
+        let database = project_with_items(&own);
+        let tenant = Tenant::with_items_to(&database, "http://127.0.0.1:9/");
+        let mut client = database.client();
+        age(&mut client, &tenant, "1 hour");
+        wait_until(SOON, "the delivered row to go", || {
+            statuses(&mut client) == "dead failed pending sending"
+        });
+        assert_eq!(attempts_left(&mut client), 5);
+        own.alter_system("plugin_webhooks.retain_attempts", "10s");
+        wait_until(SOON, "the attempts to go", || {
+            attempts_left(&mut client) == 0
+        });
+        assert_eq!(statuses(&mut client), "dead failed pending sending");
+        own.alter_system("plugin_webhooks.retain_dead", "10s");
+        wait_until(SOON, "the dead row to go", || {
+            statuses(&mut client) == "failed pending sending"
+        });
+    }
+
+    #[test]
+    fn with_0_keeps_everything_and_young_rows_stay() {
+        let own = server_with("0", "10s", "0");
+        let database = project_with_items(&own);
+        let tenant = Tenant::with_items_to(&database, "http://127.0.0.1:9/");
+        let mut client = database.client();
+        age(&mut client, &tenant, "1000 days");
+        execute(
+            &mut client,
+            "update int.plugin_delivery_queue set status = 'dead', updated_at = now()
+             where status = 'failed'",
+        );
+        // The old dead row goes, so the worker has walked over the others.
+        wait_until(SOON, "the old dead row to go", || {
+            statuses(&mut client) == "dead delivered pending sending"
+        });
+        assert_eq!(attempts_left(&mut client), 5);
+    }
+
+    #[test]
+    fn goes_through_more_rows_than_fit_into_one_step() {
+        let own = server_with("10s", "10s", "10s");
+        let database = project_with_items(&own);
+        let tenant = Tenant::with_items_to(&database, "http://127.0.0.1:9/");
+        let mut client = database.client();
+        tenant.insert_items(&mut client, 3000);
+        execute(
+            &mut client,
+            "update int.plugin_delivery_queue
+             set status = case when source_entity_change_id % 2 = 0 then 'delivered' else 'pending' end,
+                 created_at = now() - interval '1 hour', updated_at = now() - interval '1 hour'",
+        );
+        let left = |client: &mut Client| -> i64 {
+            value(client, "select count(*) from int.plugin_delivery_queue")
+        };
+        wait_until(SOON, "half of the rows to go", || left(&mut client) == 1500);
+        let pending = "select count(*) from int.plugin_delivery_queue where status = 'pending'";
+        assert_eq!(value::<i64>(&mut client, pending), 1500);
+    }
+}
