@@ -36,15 +36,29 @@ mod tests {
                 "(\"audit.track(regclass,text[])\",)",
                 "(\"audit.untrack(regclass)\",)",
                 "(\"int.enqueue_plugin_events_from_audit()\",)",
+                "(\"int.forget_subscriptions()\",)",
                 "(\"int.plugin_webhook_apply_action(uuid,text,jsonb)\",)",
                 "(\"int.resolve_installation_signing_secret(uuid)\",)",
                 "(\"plugin_webhooks.admin_tenant_id()\",\"anon authenticated\")",
+                "(\"plugin_webhooks.adopt()\",)",
+                "(\"plugin_webhooks.attach_host()\",)",
+                "(\"plugin_webhooks.check_foreign_keys(boolean)\",)",
+                "(\"plugin_webhooks.check_references()\",)",
                 "(\"plugin_webhooks.create_secret(text,text,text)\",)",
                 "(\"plugin_webhooks.current_user_id()\",\"anon authenticated\")",
                 "(\"plugin_webhooks.delete_secret(uuid)\",)",
+                "(\"plugin_webhooks.follow_host()\",)",
+                "(\"plugin_webhooks.grant_as_administrator(text)\",)",
+                "(\"plugin_webhooks.grant_on_schema(text,text)\",)",
                 "(\"plugin_webhooks.grant_to_roles()\",)",
+                "(\"plugin_webhooks.hand_back()\",)",
+                "(\"plugin_webhooks.paused_because()\",)",
+                "(\"plugin_webhooks.refused_installations()\",)",
                 "(\"plugin_webhooks.register_action(text,regprocedure)\",)",
+                "(\"plugin_webhooks.release_claims()\",)",
+                "(\"plugin_webhooks.resume()\",)",
                 "(\"plugin_webhooks.schedule_processor(text)\",)",
+                "(\"plugin_webhooks.settle_pg_net()\",)",
                 "(\"plugin_webhooks.unregister_action(text)\",)",
                 "(\"plugin_webhooks.update_secret(uuid,text,text,text)\",)",
                 "(\"plugin_webhooks.wake_launcher()\",)",
@@ -124,7 +138,7 @@ mod tests {
         let tables = operator().rows(&format!(
             "select replace(c.oid::regclass::text, '\"int\"', 'int') collate \"C\" from {MEMBER_RELATIONS} c where c.relkind = 'r' order by 1"
         ));
-        assert_eq!(tables.len(), 9, "{tables:?}");
+        assert_eq!(tables.len(), 11, "{tables:?}");
         let plain = plain_role("plain_writer");
         // USAGE on the schemas, so that the tables' own grants decide.
         operator().run(
