@@ -36,9 +36,7 @@ BEGIN
             ('audit.entity_changes',
              'id bigint, table_schema text, table_name text, record_id text, operation text, old_data jsonb?, new_data jsonb?, changed_fields text[]?, user_id uuid?, tenant_id uuid?, ip_address inet?, user_agent text?, created_at timestamptz'),
             ('int.plugin_delivery_queue',
-             'id uuid, tenant_id uuid, plugin_installation_id uuid, source_entity_change_id bigint, event_type text, payload jsonb, status text, attempts integer, next_attempt_at timestamptz, last_error text?, net_request_id bigint?, sent_at timestamptz?, created_at timestamptz, updated_at timestamptz, +claim_id bigint?, +lease_expires_at timestamptz?'),
-            ('int.plugin_delivery_attempts',
-             'id bigint, delivery_id uuid, tenant_id uuid, plugin_installation_id uuid, attempt integer, started_at timestamptz, duration_ms integer, status_code integer?, error_kind text?, response_start text?')
+             'id uuid, tenant_id uuid, plugin_installation_id uuid, source_entity_change_id bigint, event_type text, payload jsonb, status text, attempts integer, next_attempt_at timestamptz, last_error text?, net_request_id bigint?, sent_at timestamptz?, created_at timestamptz, updated_at timestamptz, +claim_id bigint?, +lease_expires_at timestamptz?')
         ) AS t (name, columns)
     LOOP
         relation := pg_catalog.to_regclass(wanted.name);
@@ -252,7 +250,8 @@ BEGIN
         UNION ALL
         -- Handed back by an earlier installation.
         SELECT c.oid::regclass, 'TABLE' FROM pg_catalog.pg_class AS c
-        WHERE c.relnamespace = 'plugin_webhooks'::regnamespace AND c.relkind = 'r'
+        WHERE (c.relnamespace = 'plugin_webhooks'::regnamespace AND c.relkind = 'r'
+               OR c.oid = pg_catalog.to_regclass('int.plugin_delivery_attempts'))
           AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS d
                           WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
     LOOP
@@ -261,6 +260,13 @@ BEGIN
             INSERT INTO plugin_webhooks.taking_over VALUES ('table', actual.relation::text);
             -- The owner's own statements must see every row.
             EXECUTE pg_catalog.format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY', actual.relation);
+            FOR wanted IN
+                SELECT d.objid::regclass AS relation FROM pg_catalog.pg_depend AS d
+                JOIN pg_catalog.pg_class AS c ON c.oid = d.objid AND c.relkind = 'S'
+                WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.refobjid = actual.relation AND d.deptype = 'i'
+            LOOP
+                EXECUTE pg_catalog.format('ALTER EXTENSION plugin_webhooks ADD SEQUENCE %s', wanted.relation);
+            END LOOP;
         END IF;
     END LOOP;
     FOR actual IN SELECT t.object FROM plugin_webhooks.taking_over AS t WHERE t.note = 'function' LOOP
@@ -271,11 +277,7 @@ BEGIN
         IF identity IS DISTINCT FROM pg_catalog.to_regclass('audit.entity_changes_id_seq') THEN
             EXECUTE pg_catalog.format('ALTER SEQUENCE %s RENAME TO entity_changes_id_seq', identity);
         END IF;
-        ALTER EXTENSION plugin_webhooks ADD SEQUENCE audit.entity_changes_id_seq;
         ALTER TABLE audit.entity_changes ALTER COLUMN id SET GENERATED ALWAYS;
-    END IF;
-    IF 'int.plugin_delivery_attempts' = ANY (taken) THEN
-        ALTER EXTENSION plugin_webhooks ADD SEQUENCE int.plugin_delivery_attempts_id_seq;
     END IF;
 
     -- Who owns the functions that run with their owner's rights: whoever owned them, else the tables' owner.

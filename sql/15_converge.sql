@@ -199,7 +199,7 @@ BEGIN
         EXECUTE pg_catalog.format('ALTER TABLE %s OWNER TO %I', relation, function_owner);
     END LOOP;
     FOREACH relation IN ARRAY ARRAY['int.plugins', 'int.plugin_installations', 'int.plugin_webhook_subscriptions',
-                                    'int.plugin_delivery_queue']::regclass[] LOOP
+                                    'int.plugin_delivery_queue', 'int.plugin_delivery_attempts']::regclass[] LOOP
         EXECUTE pg_catalog.format('ALTER TABLE %s OWNER TO %I', relation, table_owner);
     END LOOP;
 END

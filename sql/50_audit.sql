@@ -6,7 +6,17 @@ CREATE OR REPLACE FUNCTION audit.log_entity_change() RETURNS trigger
 COMMENT ON FUNCTION audit.log_entity_change() IS
     'Trigger function for any table with a column id: writes one row to audit.entity_changes for each changed row. Attach it with audit.track(). Fired AFTER INSERT, UPDATE or DELETE, FOR EACH ROW, or FOR EACH STATEMENT with transition tables on a table that is not partitioned. Arguments name columns that are left out. Raises 42703 for a table without id or without a column that it leaves out, 39P01 when fired in another way.';
 
-DROP FUNCTION IF EXISTS audit.track(regclass);
+-- Of version 0.1.0.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_catalog.pg_depend AS d
+               JOIN pg_catalog.pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'plugin_webhooks'
+               WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.deptype = 'e'
+                 AND d.objid = pg_catalog.to_regprocedure('audit.track(regclass)')) THEN
+        DROP FUNCTION audit.track(regclass);
+    END IF;
+END
+$$;
 CREATE OR REPLACE FUNCTION audit.track(p_table regclass, p_exclude text[] DEFAULT NULL) RETURNS void
     LANGUAGE c VOLATILE
     AS 'MODULE_PATHNAME', 'track_except_wrapper';
@@ -51,21 +61,19 @@ COMMENT ON FUNCTION int.forget_subscriptions() IS
     'Trigger function of the tables that subscriptions come from: at commit, lets every session read them again.';
 
 -- Always: also what a replication role writes has to be seen.
-DROP TRIGGER IF EXISTS plugins_forget_subscriptions ON int.plugins;
-CREATE TRIGGER plugins_forget_subscriptions
+CREATE OR REPLACE TRIGGER plugins_forget_subscriptions
     AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON int.plugins
     FOR EACH STATEMENT EXECUTE FUNCTION int.forget_subscriptions();
 ALTER TABLE int.plugins ENABLE ALWAYS TRIGGER plugins_forget_subscriptions;
-DROP TRIGGER IF EXISTS plugin_installations_forget_subscriptions ON int.plugin_installations;
-CREATE TRIGGER plugin_installations_forget_subscriptions
+CREATE OR REPLACE TRIGGER plugin_installations_forget_subscriptions
     AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON int.plugin_installations
     FOR EACH STATEMENT EXECUTE FUNCTION int.forget_subscriptions();
 ALTER TABLE int.plugin_installations ENABLE ALWAYS TRIGGER plugin_installations_forget_subscriptions;
-DROP TRIGGER IF EXISTS plugin_webhook_subscriptions_forget_subscriptions ON int.plugin_webhook_subscriptions;
-CREATE TRIGGER plugin_webhook_subscriptions_forget_subscriptions
+CREATE OR REPLACE TRIGGER plugin_webhook_subscriptions_forget_subscriptions
     AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON int.plugin_webhook_subscriptions
     FOR EACH STATEMENT EXECUTE FUNCTION int.forget_subscriptions();
 ALTER TABLE int.plugin_webhook_subscriptions ENABLE ALWAYS TRIGGER plugin_webhook_subscriptions_forget_subscriptions;
+
 
 -- A row that is older than its transaction comes from a dump, whose audit log tells of it already.
 DROP TRIGGER IF EXISTS plugins_audit_changes ON int.plugins;

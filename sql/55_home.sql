@@ -4,13 +4,19 @@ CREATE OR REPLACE FUNCTION plugin_webhooks.adopt() RETURNS trigger
     LANGUAGE c VOLATILE
     AS 'MODULE_PATHNAME', 'adopt_wrapper';
 COMMENT ON FUNCTION plugin_webhooks.adopt() IS
-    'Trigger function of int.plugins: the first plugin of an empty database makes this place the home of the data.';
+    'Trigger function of int.plugins and int.plugin_installations: the first row of a database without deliveries makes this place the home of the data.';
 
 -- A row that is older than its transaction comes from a dump.
 DROP TRIGGER IF EXISTS plugins_adopt ON int.plugins;
 CREATE TRIGGER plugins_adopt
     AFTER INSERT ON int.plugins
     FOR EACH ROW WHEN (NEW.created_at BETWEEN pg_catalog.now() AND pg_catalog.clock_timestamp())
+    EXECUTE FUNCTION plugin_webhooks.adopt();
+-- The plugins may have come with a seed, in a session that fires no triggers.
+DROP TRIGGER IF EXISTS plugin_installations_adopt ON int.plugin_installations;
+CREATE TRIGGER plugin_installations_adopt
+    AFTER INSERT ON int.plugin_installations
+    FOR EACH ROW WHEN (NEW.installed_at BETWEEN pg_catalog.now() AND pg_catalog.clock_timestamp())
     EXECUTE FUNCTION plugin_webhooks.adopt();
 
 CREATE OR REPLACE FUNCTION plugin_webhooks.paused_because() RETURNS text
@@ -91,7 +97,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION plugin_webhooks.check_foreign_keys(boolean) IS
-    'Whether the foreign keys among the extension''s tables are checked. Called by adopt() and resume(). Raises 23503 for rows that break one. Executable by the owner only.';
+    'Whether the foreign keys among the extension''s tables are checked. Turned on by resume(), and by the worker of a database that is at home. Raises 23503 for rows that break one. Executable by the owner only.';
 -- An empty catalogue: this may be a restore.
 DO $$
 BEGIN
@@ -147,6 +153,9 @@ BEGIN
             name, wanted.host_column, wanted.host, action);
         EXECUTE pg_catalog.format('CREATE OR REPLACE TRIGGER %I AFTER TRUNCATE ON %s FOR EACH STATEMENT %s',
             name || '_all', wanted.host, action);
+        -- DROP EXTENSION takes them along.
+        EXECUTE pg_catalog.format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION plugin_webhooks', name, wanted.host);
+        EXECUTE pg_catalog.format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION plugin_webhooks', name || '_all', wanted.host);
     END LOOP;
 END
 $$;
@@ -251,8 +260,7 @@ WHERE r.data AND c.conname NOT IN (
     'plugin_delivery_queue_installation_change_key', 'plugin_delivery_queue_plugin_installation_id_fkey',
     'plugin_delivery_queue_source_entity_change_id_fkey', 'plugin_delivery_queue_status_check', 'plugin_delivery_queue_attempts_check',
     'plugin_delivery_attempts_attempt_check', 'plugin_delivery_attempts_duration_ms_check',
-    'plugin_delivery_attempts_response_start_check',
-    'secrets_name_key', 'secrets_name_check', 'secrets_nonce_check', 'actions_action_check')
+    'plugin_delivery_attempts_response_start_check', 'secrets_name_key', 'secrets_name_check', 'secrets_nonce_check', 'actions_action_check')
 UNION ALL
 SELECT 'index', r.oid::regclass::text, pg_catalog.pg_get_indexdef(x.indexrelid) || ';'
 FROM relation AS r JOIN pg_catalog.pg_index AS x ON x.indrelid = r.oid
@@ -260,13 +268,13 @@ JOIN pg_catalog.pg_class AS i ON i.oid = x.indexrelid
 WHERE r.data AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS c WHERE c.conindid = x.indexrelid AND c.conrelid = r.oid)
   AND i.relname NOT IN (
     'plugin_installations_plugin_id_idx', 'entity_changes_tenant_id_idx', 'plugin_delivery_queue_pending_idx',
-    'plugin_delivery_attempts_delivery_id_idx', 'plugin_delivery_attempts_tenant_id_idx',
-    'plugin_delivery_queue_sending_idx', 'plugin_delivery_queue_tenant_id_idx', 'plugin_delivery_queue_source_entity_change_id_idx')
+    'plugin_delivery_queue_sending_idx', 'plugin_delivery_queue_tenant_id_idx', 'plugin_delivery_queue_source_entity_change_id_idx',
+    'plugin_delivery_attempts_delivery_id_idx', 'plugin_delivery_attempts_tenant_id_idx')
 UNION ALL
 SELECT 'trigger', r.oid::regclass::text, pg_catalog.pg_get_triggerdef(t.oid) || ';'
 FROM relation AS r JOIN pg_catalog.pg_trigger AS t ON t.tgrelid = r.oid AND NOT t.tgisinternal
 WHERE r.data AND t.tgname NOT IN (
-    'entity_changes_plugin_enqueue_trigger', 'plugins_audit_changes', 'plugins_audit_inserts', 'plugins_adopt',
+    'entity_changes_plugin_enqueue_trigger', 'plugins_audit_changes', 'plugins_audit_inserts', 'plugins_adopt', 'plugin_installations_adopt',
     'plugin_installations_audit_changes', 'plugin_installations_audit_inserts', 'plugin_installations_references',
     'plugin_webhook_subscriptions_references', 'plugin_delivery_queue_references', 'plugins_forget_subscriptions',
     'plugin_installations_forget_subscriptions', 'plugin_webhook_subscriptions_forget_subscriptions')

@@ -84,9 +84,7 @@ BEGIN
             ('audit.entity_changes',
              'id bigint, table_schema text, table_name text, record_id text, operation text, old_data jsonb?, new_data jsonb?, changed_fields text[]?, user_id uuid?, tenant_id uuid?, ip_address inet?, user_agent text?, created_at timestamptz'),
             ('int.plugin_delivery_queue',
-             'id uuid, tenant_id uuid, plugin_installation_id uuid, source_entity_change_id bigint, event_type text, payload jsonb, status text, attempts integer, next_attempt_at timestamptz, last_error text?, net_request_id bigint?, sent_at timestamptz?, created_at timestamptz, updated_at timestamptz, +claim_id bigint?, +lease_expires_at timestamptz?'),
-            ('int.plugin_delivery_attempts',
-             'id bigint, delivery_id uuid, tenant_id uuid, plugin_installation_id uuid, attempt integer, started_at timestamptz, duration_ms integer, status_code integer?, error_kind text?, response_start text?')
+             'id uuid, tenant_id uuid, plugin_installation_id uuid, source_entity_change_id bigint, event_type text, payload jsonb, status text, attempts integer, next_attempt_at timestamptz, last_error text?, net_request_id bigint?, sent_at timestamptz?, created_at timestamptz, updated_at timestamptz, +claim_id bigint?, +lease_expires_at timestamptz?')
         ) AS t (name, columns)
     LOOP
         relation := pg_catalog.to_regclass(wanted.name);
@@ -300,7 +298,8 @@ BEGIN
         UNION ALL
         -- Handed back by an earlier installation.
         SELECT c.oid::regclass, 'TABLE' FROM pg_catalog.pg_class AS c
-        WHERE c.relnamespace = 'plugin_webhooks'::regnamespace AND c.relkind = 'r'
+        WHERE (c.relnamespace = 'plugin_webhooks'::regnamespace AND c.relkind = 'r'
+               OR c.oid = pg_catalog.to_regclass('int.plugin_delivery_attempts'))
           AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS d
                           WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
     LOOP
@@ -309,6 +308,13 @@ BEGIN
             INSERT INTO plugin_webhooks.taking_over VALUES ('table', actual.relation::text);
             -- The owner's own statements must see every row.
             EXECUTE pg_catalog.format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY', actual.relation);
+            FOR wanted IN
+                SELECT d.objid::regclass AS relation FROM pg_catalog.pg_depend AS d
+                JOIN pg_catalog.pg_class AS c ON c.oid = d.objid AND c.relkind = 'S'
+                WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.refobjid = actual.relation AND d.deptype = 'i'
+            LOOP
+                EXECUTE pg_catalog.format('ALTER EXTENSION plugin_webhooks ADD SEQUENCE %s', wanted.relation);
+            END LOOP;
         END IF;
     END LOOP;
     FOR actual IN SELECT t.object FROM plugin_webhooks.taking_over AS t WHERE t.note = 'function' LOOP
@@ -319,11 +325,7 @@ BEGIN
         IF identity IS DISTINCT FROM pg_catalog.to_regclass('audit.entity_changes_id_seq') THEN
             EXECUTE pg_catalog.format('ALTER SEQUENCE %s RENAME TO entity_changes_id_seq', identity);
         END IF;
-        ALTER EXTENSION plugin_webhooks ADD SEQUENCE audit.entity_changes_id_seq;
         ALTER TABLE audit.entity_changes ALTER COLUMN id SET GENERATED ALWAYS;
-    END IF;
-    IF 'int.plugin_delivery_attempts' = ANY (taken) THEN
-        ALTER EXTENSION plugin_webhooks ADD SEQUENCE int.plugin_delivery_attempts_id_seq;
     END IF;
 
     -- Who owns the functions that run with their owner's rights: whoever owned them, else the tables' owner.
@@ -796,7 +798,7 @@ BEGIN
         EXECUTE pg_catalog.format('ALTER TABLE %s OWNER TO %I', relation, function_owner);
     END LOOP;
     FOREACH relation IN ARRAY ARRAY['int.plugins', 'int.plugin_installations', 'int.plugin_webhook_subscriptions',
-                                    'int.plugin_delivery_queue']::regclass[] LOOP
+                                    'int.plugin_delivery_queue', 'int.plugin_delivery_attempts']::regclass[] LOOP
         EXECUTE pg_catalog.format('ALTER TABLE %s OWNER TO %I', relation, table_owner);
     END LOOP;
 END
@@ -943,7 +945,17 @@ CREATE OR REPLACE FUNCTION audit.log_entity_change() RETURNS trigger
 COMMENT ON FUNCTION audit.log_entity_change() IS
     'Trigger function for any table with a column id: writes one row to audit.entity_changes for each changed row. Attach it with audit.track(). Fired AFTER INSERT, UPDATE or DELETE, FOR EACH ROW, or FOR EACH STATEMENT with transition tables on a table that is not partitioned. Arguments name columns that are left out. Raises 42703 for a table without id or without a column that it leaves out, 39P01 when fired in another way.';
 
-DROP FUNCTION IF EXISTS audit.track(regclass);
+-- Of version 0.1.0.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_catalog.pg_depend AS d
+               JOIN pg_catalog.pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'plugin_webhooks'
+               WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.deptype = 'e'
+                 AND d.objid = pg_catalog.to_regprocedure('audit.track(regclass)')) THEN
+        DROP FUNCTION audit.track(regclass);
+    END IF;
+END
+$$;
 CREATE OR REPLACE FUNCTION audit.track(p_table regclass, p_exclude text[] DEFAULT NULL) RETURNS void
     LANGUAGE c VOLATILE
     AS 'MODULE_PATHNAME', 'track_except_wrapper';
@@ -988,21 +1000,19 @@ COMMENT ON FUNCTION int.forget_subscriptions() IS
     'Trigger function of the tables that subscriptions come from: at commit, lets every session read them again.';
 
 -- Always: also what a replication role writes has to be seen.
-DROP TRIGGER IF EXISTS plugins_forget_subscriptions ON int.plugins;
-CREATE TRIGGER plugins_forget_subscriptions
+CREATE OR REPLACE TRIGGER plugins_forget_subscriptions
     AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON int.plugins
     FOR EACH STATEMENT EXECUTE FUNCTION int.forget_subscriptions();
 ALTER TABLE int.plugins ENABLE ALWAYS TRIGGER plugins_forget_subscriptions;
-DROP TRIGGER IF EXISTS plugin_installations_forget_subscriptions ON int.plugin_installations;
-CREATE TRIGGER plugin_installations_forget_subscriptions
+CREATE OR REPLACE TRIGGER plugin_installations_forget_subscriptions
     AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON int.plugin_installations
     FOR EACH STATEMENT EXECUTE FUNCTION int.forget_subscriptions();
 ALTER TABLE int.plugin_installations ENABLE ALWAYS TRIGGER plugin_installations_forget_subscriptions;
-DROP TRIGGER IF EXISTS plugin_webhook_subscriptions_forget_subscriptions ON int.plugin_webhook_subscriptions;
-CREATE TRIGGER plugin_webhook_subscriptions_forget_subscriptions
+CREATE OR REPLACE TRIGGER plugin_webhook_subscriptions_forget_subscriptions
     AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON int.plugin_webhook_subscriptions
     FOR EACH STATEMENT EXECUTE FUNCTION int.forget_subscriptions();
 ALTER TABLE int.plugin_webhook_subscriptions ENABLE ALWAYS TRIGGER plugin_webhook_subscriptions_forget_subscriptions;
+
 
 -- A row that is older than its transaction comes from a dump, whose audit log tells of it already.
 DROP TRIGGER IF EXISTS plugins_audit_changes ON int.plugins;
@@ -1031,13 +1041,19 @@ CREATE OR REPLACE FUNCTION plugin_webhooks.adopt() RETURNS trigger
     LANGUAGE c VOLATILE
     AS 'MODULE_PATHNAME', 'adopt_wrapper';
 COMMENT ON FUNCTION plugin_webhooks.adopt() IS
-    'Trigger function of int.plugins: the first plugin of an empty database makes this place the home of the data.';
+    'Trigger function of int.plugins and int.plugin_installations: the first row of a database without deliveries makes this place the home of the data.';
 
 -- A row that is older than its transaction comes from a dump.
 DROP TRIGGER IF EXISTS plugins_adopt ON int.plugins;
 CREATE TRIGGER plugins_adopt
     AFTER INSERT ON int.plugins
     FOR EACH ROW WHEN (NEW.created_at BETWEEN pg_catalog.now() AND pg_catalog.clock_timestamp())
+    EXECUTE FUNCTION plugin_webhooks.adopt();
+-- The plugins may have come with a seed, in a session that fires no triggers.
+DROP TRIGGER IF EXISTS plugin_installations_adopt ON int.plugin_installations;
+CREATE TRIGGER plugin_installations_adopt
+    AFTER INSERT ON int.plugin_installations
+    FOR EACH ROW WHEN (NEW.installed_at BETWEEN pg_catalog.now() AND pg_catalog.clock_timestamp())
     EXECUTE FUNCTION plugin_webhooks.adopt();
 
 CREATE OR REPLACE FUNCTION plugin_webhooks.paused_because() RETURNS text
@@ -1118,7 +1134,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION plugin_webhooks.check_foreign_keys(boolean) IS
-    'Whether the foreign keys among the extension''s tables are checked. Called by adopt() and resume(). Raises 23503 for rows that break one. Executable by the owner only.';
+    'Whether the foreign keys among the extension''s tables are checked. Turned on by resume(), and by the worker of a database that is at home. Raises 23503 for rows that break one. Executable by the owner only.';
 -- An empty catalogue: this may be a restore.
 DO $$
 BEGIN
@@ -1174,6 +1190,9 @@ BEGIN
             name, wanted.host_column, wanted.host, action);
         EXECUTE pg_catalog.format('CREATE OR REPLACE TRIGGER %I AFTER TRUNCATE ON %s FOR EACH STATEMENT %s',
             name || '_all', wanted.host, action);
+        -- DROP EXTENSION takes them along.
+        EXECUTE pg_catalog.format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION plugin_webhooks', name, wanted.host);
+        EXECUTE pg_catalog.format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION plugin_webhooks', name || '_all', wanted.host);
     END LOOP;
 END
 $$;
@@ -1278,8 +1297,7 @@ WHERE r.data AND c.conname NOT IN (
     'plugin_delivery_queue_installation_change_key', 'plugin_delivery_queue_plugin_installation_id_fkey',
     'plugin_delivery_queue_source_entity_change_id_fkey', 'plugin_delivery_queue_status_check', 'plugin_delivery_queue_attempts_check',
     'plugin_delivery_attempts_attempt_check', 'plugin_delivery_attempts_duration_ms_check',
-    'plugin_delivery_attempts_response_start_check',
-    'secrets_name_key', 'secrets_name_check', 'secrets_nonce_check', 'actions_action_check')
+    'plugin_delivery_attempts_response_start_check', 'secrets_name_key', 'secrets_name_check', 'secrets_nonce_check', 'actions_action_check')
 UNION ALL
 SELECT 'index', r.oid::regclass::text, pg_catalog.pg_get_indexdef(x.indexrelid) || ';'
 FROM relation AS r JOIN pg_catalog.pg_index AS x ON x.indrelid = r.oid
@@ -1287,13 +1305,13 @@ JOIN pg_catalog.pg_class AS i ON i.oid = x.indexrelid
 WHERE r.data AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS c WHERE c.conindid = x.indexrelid AND c.conrelid = r.oid)
   AND i.relname NOT IN (
     'plugin_installations_plugin_id_idx', 'entity_changes_tenant_id_idx', 'plugin_delivery_queue_pending_idx',
-    'plugin_delivery_attempts_delivery_id_idx', 'plugin_delivery_attempts_tenant_id_idx',
-    'plugin_delivery_queue_sending_idx', 'plugin_delivery_queue_tenant_id_idx', 'plugin_delivery_queue_source_entity_change_id_idx')
+    'plugin_delivery_queue_sending_idx', 'plugin_delivery_queue_tenant_id_idx', 'plugin_delivery_queue_source_entity_change_id_idx',
+    'plugin_delivery_attempts_delivery_id_idx', 'plugin_delivery_attempts_tenant_id_idx')
 UNION ALL
 SELECT 'trigger', r.oid::regclass::text, pg_catalog.pg_get_triggerdef(t.oid) || ';'
 FROM relation AS r JOIN pg_catalog.pg_trigger AS t ON t.tgrelid = r.oid AND NOT t.tgisinternal
 WHERE r.data AND t.tgname NOT IN (
-    'entity_changes_plugin_enqueue_trigger', 'plugins_audit_changes', 'plugins_audit_inserts', 'plugins_adopt',
+    'entity_changes_plugin_enqueue_trigger', 'plugins_audit_changes', 'plugins_audit_inserts', 'plugins_adopt', 'plugin_installations_adopt',
     'plugin_installations_audit_changes', 'plugin_installations_audit_inserts', 'plugin_installations_references',
     'plugin_webhook_subscriptions_references', 'plugin_delivery_queue_references', 'plugins_forget_subscriptions',
     'plugin_installations_forget_subscriptions', 'plugin_webhook_subscriptions_forget_subscriptions')

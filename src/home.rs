@@ -166,13 +166,53 @@ pub fn warn_paused(reason: &str) {
     );
 }
 
-fn settle_here() {
-    let here = Place::here();
+/// Has the foreign keys among the extension's tables checked from now on, where the data is at home;
+/// true when that is done.
+pub fn turn_on_foreign_keys() -> bool {
+    if pg::relation(c"plugin_webhooks", c"instance").is_none() {
+        // Version 0.1.0 never turned them off.
+        return true;
+    }
+    let done = is_here() && lock_referencing_tables();
+    if done {
+        check_foreign_keys();
+    }
+    done
+}
+
+/// Locks the tables as ALTER TABLE will, unless that would mean to wait for a writer.
+fn lock_referencing_tables() -> bool {
+    [
+        c"plugin_installations",
+        c"plugin_webhook_subscriptions",
+        c"plugin_delivery_queue",
+    ]
+    .iter()
+    .all(|table| {
+        pg::relation(c"int", table).is_some_and(|table| {
+            // SAFETY: a lock of this transaction.
+            unsafe {
+                pg_sys::ConditionalLockRelationOid(
+                    table,
+                    pg_sys::ShareRowExclusiveLock as pg_sys::LOCKMODE,
+                )
+            }
+        })
+    })
+}
+
+fn check_foreign_keys() {
     as_owner(|| {
         pg::one::<bool>(
             "SELECT true FROM (SELECT plugin_webhooks.check_foreign_keys(true)) AS x",
             &[],
         );
+    });
+}
+
+fn settle_here() {
+    let here = Place::here();
+    as_owner(|| {
         pg::write("DELETE FROM plugin_webhooks.instance", &[]);
         pg::write(
             "INSERT INTO plugin_webhooks.instance (system_identifier, database_oid, extension_oid, site)
@@ -191,10 +231,14 @@ fn settle_here() {
 fn resume() {
     match home() {
         Home::Here => {}
-        Home::Nowhere => settle_here(),
+        Home::Nowhere => {
+            check_foreign_keys();
+            settle_here();
+        }
         Home::Elsewhere(_) => {
+            check_foreign_keys();
             // What a worker elsewhere had under way.
-            queue::release();
+            queue::release_all();
             settle_here();
         }
     }

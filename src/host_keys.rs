@@ -2,8 +2,7 @@
 //! host's own tables, but no constraint of an extension's table. Among the extension's tables: for
 //! the time between a restore, which may load them in any order, and `resume`.
 
-use std::cell::Cell;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::panic::ErrorReportable;
@@ -14,30 +13,8 @@ use pgrx::{PgTrigger, Uuid};
 use crate::error::{self, Error};
 use crate::{home, pg};
 
-/// Whether a trigger only checks that what a row names is there.
-pub fn is_check(trigger: &pg_sys::Trigger) -> bool {
-    !trigger.tgisinternal && pg::is_own_function(trigger.tgfoid, c"check_references_wrapper")
-}
-
-thread_local! {
-    static ENQUEUING: Cell<bool> = const { Cell::new(false) };
-}
-
-/// While this lives, new deliveries are not checked: their tenant is their installation's.
-pub struct Enqueuing(());
-
-impl Enqueuing {
-    pub fn declare() -> Self {
-        ENQUEUING.set(true);
-        Self(())
-    }
-}
-
-impl Drop for Enqueuing {
-    fn drop(&mut self) {
-        ENQUEUING.set(false);
-    }
-}
+/// Of the trigger function that checks references.
+pub const CHECK_SYMBOL: &CStr = c"check_references_wrapper";
 
 type Row<'a> = PgHeapTuple<'a, AllocatedByPostgres>;
 type Fired<'a> = error::Result<Option<Row<'a>>>;
@@ -53,7 +30,7 @@ fn uuid(row: &Row<'_>, column: &str) -> Option<Uuid> {
     row.get_by_name::<Uuid>(column).ok().flatten()
 }
 
-/// Whether a row says that it is older than its transaction.
+/// Whether a row says that it was not made by this transaction.
 fn is_old(row: &Row<'_>) -> bool {
     let stamp = |column| {
         row.get_by_name::<TimestampWithTimeZone>(column)
@@ -61,11 +38,12 @@ fn is_old(row: &Row<'_>) -> bool {
             .flatten()
             .map(pg_sys::TimestampTz::from)
     };
-    // SAFETY: reads the transaction's state.
-    let now = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
+    // SAFETY: reads the transaction's state and the clock.
+    let transaction =
+        unsafe { pg_sys::GetCurrentTransactionStartTimestamp()..=pg_sys::GetCurrentTimestamp() };
     stamp("created_at")
         .or_else(|| stamp("installed_at"))
-        .is_some_and(|stamp| stamp < now)
+        .is_some_and(|stamp| !transaction.contains(&stamp))
 }
 
 fn quoted(schema: &str, table: &str) -> String {
@@ -87,23 +65,34 @@ fn key(row: &Row<'_>, column: &str) -> Option<(DatumWithOid<'static>, String)> {
     Some((id.into(), id.to_string()))
 }
 
+/// Whether foreign keys of the trigger's table are not checked.
+fn keys_are_off(trigger: &PgTrigger<'_>) -> bool {
+    // SAFETY: the relation is open while its trigger runs, and has at least this one trigger.
+    let triggers = unsafe {
+        let description = (*trigger.trigger_data().tg_relation).trigdesc;
+        std::slice::from_raw_parts((*description).triggers, (*description).numtriggers as usize)
+    };
+    triggers
+        .iter()
+        .any(|trigger| trigger.tgisinternal && trigger.tgenabled as u8 == pg_sys::TRIGGER_DISABLED)
+}
+
 fn check(trigger: &PgTrigger<'_>) -> error::Result<()> {
     const FUNCTION: &str = "plugin_webhooks.check_references()";
     let arguments = trigger.extra_args().map_err(|_| protocol(FUNCTION))?;
     let Some(row) = trigger.new() else {
         return Ok(());
     };
-    let at_home = home::was_here();
     // Of what a dump brings, the rest may come later.
-    if !at_home && trigger.event().fired_by_insert() && is_old(&row) {
+    if trigger.event().fired_by_insert() && is_old(&row) && !home::was_here() {
         return Ok(());
     }
+    let keys_are_on = !keys_are_off(trigger);
     for reference in arguments.chunks(3) {
         let [column, schema, table] = reference else {
             return Err(protocol(FUNCTION).into());
         };
-        if at_home && matches!(schema.as_str(), "int" | "audit") {
-            // There is a foreign key, and it is checked.
+        if keys_are_on && matches!(schema.as_str(), "int" | "audit") {
             continue;
         }
         let Some((id, shown)) = key(&row, column) else {
@@ -129,10 +118,8 @@ fn check(trigger: &PgTrigger<'_>) -> error::Result<()> {
 
 #[pg_trigger(sql = false)]
 fn check_references<'a>(trigger: &'a PgTrigger<'a>) -> Fired<'a> {
-    if !ENQUEUING.get() {
-        // pgrx makes a panic without SQLSTATE of an error that a trigger returns.
-        check(trigger).unwrap_or_report();
-    }
+    // pgrx would panic over an Err and lose its SQLSTATE.
+    check(trigger).unwrap_or_report();
     Ok(None)
 }
 

@@ -12,7 +12,7 @@ use crate::{pg, settings};
 
 #[pg_extern(sql = false)]
 fn release_claims() {
-    queue::release();
+    queue::release_all();
 }
 
 /// Ids of pg_net's requests that were answered 2xx.

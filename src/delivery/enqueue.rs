@@ -114,13 +114,12 @@ impl Enqueuer {
     fn add(&mut self, change: &AuditedChange<'_>, tenant: &[u8; 16], to: &Subscription) {
         self.enqueued += 1;
         if self.queue.is_none() {
+            // The tenant is that of the installation.
             self.queue = Appender::open(&QUEUE, |trigger| {
-                // The change and the installation are there, and the tenant is the installation's.
-                if host_keys::is_check(trigger) {
-                    Fate::Replaced
-                } else {
-                    Fate::Fires
+                if pg::is_own_function(trigger.tgfoid, host_keys::CHECK_SYMBOL) {
+                    return Fate::Replaced;
                 }
+                Fate::Fires
             });
         }
         let event_type = self.event_type(change);
@@ -180,22 +179,27 @@ fn wake_after(enqueued: usize) {
 }
 
 /// The statement that enqueues what it finds in `changes`.
-fn statement(changes: &str) -> String {
-    include_str!("enqueue.sql").replace("{changes}", changes)
+fn statement(changes: &str, at_home: &str) -> String {
+    include_str!("enqueue.sql")
+        .replace("{changes}", changes)
+        .replace("{at_home}", at_home)
 }
 
 /// For a queue that only a statement can insert into, and for a trigger that is fired row by row.
 fn enqueue_by_statement(change: i64) -> usize {
     static STATEMENT: OnceLock<String> = OnceLock::new();
-    let sql = STATEMENT
-        .get_or_init(|| statement("(SELECT e.* FROM audit.entity_changes AS e WHERE e.id = $2)"));
+    let sql = STATEMENT.get_or_init(|| {
+        statement(
+            "(SELECT e.* FROM audit.entity_changes AS e WHERE e.id = $1)",
+            "$2",
+        )
+    });
     let at_home = home::was_here();
-    let _checked = host_keys::Enqueuing::declare();
     pg::as_owner_of(c"int", c"plugin_delivery_queue", || {
         pg::run_kept(
             sql,
-            &[pg_sys::BuiltinOid::BOOLOID, pg_sys::BuiltinOid::INT8OID],
-            &[at_home.into(), change.into()],
+            &[pg_sys::BuiltinOid::INT8OID, pg_sys::BuiltinOid::BOOLOID],
+            &[change.into(), at_home.into()],
             |table| Ok(table.len()),
         )
     })
@@ -204,10 +208,9 @@ fn enqueue_by_statement(change: i64) -> usize {
 /// Enqueues what stands in the trigger's transition table.
 fn enqueue_inserted(trigger: &pgrx::PgTrigger<'_>) -> usize {
     static STATEMENT: OnceLock<String> = OnceLock::new();
-    let sql = STATEMENT.get_or_init(|| statement("inserted"));
+    let sql = STATEMENT.get_or_init(|| statement("inserted", "$1"));
     let data = std::ptr::from_ref(trigger.trigger_data()).cast_mut();
     let at_home = home::was_here();
-    let _checked = host_keys::Enqueuing::declare();
     pg::as_owner_of(c"int", c"plugin_delivery_queue", || {
         Spi::connect(|client| {
             // SAFETY: makes the transition table visible to this SPI connection only.

@@ -220,6 +220,30 @@ pub fn settle(outcomes: &[Settled]) -> usize {
     as_queue_owner(|| pg::run_kept(SETTLE, &types, &args, |table| Ok(table.len())))
 }
 
+/// Returns every row under way to the queue, whoever claimed it.
+pub fn release_all() -> usize {
+    as_queue_owner(|| {
+        pg::write(
+            "UPDATE int.plugin_delivery_queue
+             SET status = 'pending', claim_id = NULL, lease_expires_at = NULL, updated_at = pg_catalog.clock_timestamp()
+             WHERE status = 'sending'",
+            &[],
+        )
+    })
+}
+
+/// Settles rows that pg_net has sent with one of these request ids; returns how many.
+pub fn settle_pg_net(answered: Vec<i64>) -> usize {
+    as_queue_owner(|| {
+        pg::write(
+            "UPDATE int.plugin_delivery_queue
+             SET status = 'delivered', last_error = NULL, updated_at = pg_catalog.clock_timestamp()
+             WHERE status = 'sending' AND lease_expires_at IS NULL AND net_request_id = ANY ($1)",
+            &[answered.into()],
+        )
+    })
+}
+
 /// The deliveries of these outcomes whose row another transaction has locked. Locks the others until
 /// the end of the transaction, so that writing them waits for nobody.
 pub fn locked(outcomes: &[Settled]) -> HashSet<Uuid> {
@@ -240,30 +264,6 @@ pub fn locked(outcomes: &[Settled]) -> HashSet<Uuid> {
                 }
                 Ok(locked)
             },
-        )
-    })
-}
-
-/// Returns every row under way to the queue, whoever claimed it.
-pub fn release() -> usize {
-    as_queue_owner(|| {
-        pg::write(
-            "UPDATE int.plugin_delivery_queue
-             SET status = 'pending', claim_id = NULL, lease_expires_at = NULL, updated_at = pg_catalog.clock_timestamp()
-             WHERE status = 'sending'",
-            &[],
-        )
-    })
-}
-
-/// Settles rows that pg_net has sent with one of these request ids; returns how many.
-pub fn settle_pg_net(answered: Vec<i64>) -> usize {
-    as_queue_owner(|| {
-        pg::write(
-            "UPDATE int.plugin_delivery_queue
-             SET status = 'delivered', last_error = NULL, updated_at = pg_catalog.clock_timestamp()
-             WHERE status = 'sending' AND lease_expires_at IS NULL AND net_request_id = ANY ($1)",
-            &[answered.into()],
         )
     })
 }

@@ -22,7 +22,7 @@ use crate::delivery::attempts::{self, Attempt};
 use crate::delivery::queue::{self, Claimed, Room, Settled, Source, Status};
 use crate::secrets::Plaintext;
 use crate::settings::{self, Dispatch};
-use crate::{error, pg, secrets};
+use crate::{error, home, pg, secrets};
 
 /// How often leases that ran out are looked for.
 const RECOVER_EVERY: Duration = Duration::from_secs(10);
@@ -195,7 +195,8 @@ impl Dispatcher {
         }
         let (sweeper, retention) = (&mut self.sweeper, &self.config.retention);
         transaction::run(c"deleting old rows", || {
-            if main_loop::extension() == Some(self.extension) && lock_queue() {
+            // A copy keeps its rows as they came.
+            if main_loop::extension() == Some(self.extension) && home::is_here() && lock_queue() {
                 sweeper.sweep(retention);
             }
         })

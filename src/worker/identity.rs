@@ -1,6 +1,13 @@
-//! The gate before every claim: a worker sends only where the data is at home.
+//! The gate before every claim: a worker sends only where the data is at home. Where it has just
+//! come home, the worker has its foreign keys checked again.
 
+use std::time::{Duration, Instant};
+
+use super::transaction;
 use crate::home;
+
+/// How long a database that is not at home, or whose tables are in use, is left alone.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Remembers what it has said, so that a paused database fills no log.
 #[derive(Default)]
@@ -24,5 +31,25 @@ impl Gate {
         }
         self.said = reason;
         false
+    }
+}
+
+/// Turns the foreign keys on that a restore needed off; once in a worker's life.
+#[derive(Default)]
+pub struct ForeignKeys {
+    on: bool,
+    looked_at: Option<Instant>,
+}
+
+impl ForeignKeys {
+    /// One try, if it is time; outside a transaction.
+    pub fn turn_on(&mut self) {
+        if self.on || self.looked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
+            return;
+        }
+        self.looked_at = Some(Instant::now());
+        // A writer may hold the tables: another time.
+        self.on =
+            transaction::run(c"checking foreign keys", home::turn_on_foreign_keys).unwrap_or(false);
     }
 }

@@ -8,6 +8,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::dispatcher::{Dispatcher, Tick};
+use super::identity::ForeignKeys;
 use super::{Lock, give_back, preloaded, take_alone, transaction};
 use crate::delivery::queue;
 use crate::{error, home};
@@ -167,6 +168,7 @@ fn serve(extension: pg_sys::Oid) {
     let mut dispatcher = Dispatcher::new(extension);
     let mut last_work = Instant::now();
     let mut blocked = Blocked::default();
+    let mut foreign_keys = ForeignKeys::default();
     failures = 0;
     loop {
         let pause = match dispatcher.tick() {
@@ -184,6 +186,7 @@ fn serve(extension: pg_sys::Oid) {
                 if let Err(error) = dispatcher.sweep() {
                     warn(&error, 0);
                 }
+                foreign_keys.turn_on();
                 dispatcher.pause()
             }
             Err(error) => {

@@ -542,3 +542,72 @@ mod a_copy {
         assert_eq!(reason(&mut client), None);
     }
 }
+
+mod a_fresh_database {
+    use super::*;
+
+    const UNCHECKED: &str = "
+        select count(*) from pg_trigger t join pg_constraint c on c.oid = t.tgconstraint
+        where t.tgenabled = 'D' and c.contype = 'f' and c.connamespace in ('int'::regnamespace, 'audit'::regnamespace)";
+
+    /// Foreign keys that pg_restore -j could not satisfy are off until the first plugin.
+    #[test]
+    fn has_its_foreign_keys_checked_once_it_is_used() {
+        let database = project(shared_server());
+        let mut client = database.client();
+        assert_eq!(
+            value::<i64>(&mut client, UNCHECKED),
+            8,
+            "two triggers a key"
+        );
+        let install = "insert into int.plugin_installations (tenant_id, plugin_id) values (gen_random_uuid(), gen_random_uuid())";
+        expect_sqlstate(client.batch_execute(install), "23503");
+        execute(
+            &mut client,
+            "select public.rpc_register_plugin('desk', 'Desk')",
+        );
+        expect_sqlstate(client.batch_execute(install), "23503");
+        wait_until(SOON, "the worker to turn the foreign keys on", || {
+            value::<i64>(&mut client, UNCHECKED) == 0
+        });
+        expect_sqlstate(client.batch_execute(install), "23503");
+    }
+
+    #[test]
+    fn is_at_home_with_its_first_rows_however_they_come() {
+        let whole = "with plugin as (insert into int.plugins (key, name) values ('desk', 'Desk') returning id)
+                     insert into int.plugin_installations (tenant_id, plugin_id) select gen_random_uuid(), id from plugin";
+        let seeded = "set session_replication_role = replica;
+                      insert into int.plugins (key, name) values ('desk', 'Desk');
+                      reset session_replication_role;
+                      select public.rpc_install_plugin(gen_random_uuid(), 'desk')";
+        for rows in [whole, seeded] {
+            let database = project(shared_server());
+            let mut client = database.client();
+            execute(&mut client, rows);
+            let paused: Option<String> = value(
+                &mut client,
+                "select paused_because from plugin_webhooks.health",
+            );
+            assert_eq!(paused, None);
+        }
+    }
+
+    #[test]
+    fn in_a_host_is_dropped_without_cascade() {
+        let database = shared_server().database_with(|client| {
+            create_supabase_roles(client);
+            execute(client, HOST_SCHEMA);
+        });
+        let mut client = database.client();
+        execute(
+            &mut client,
+            "select public.rpc_register_plugin('desk', 'Desk'); drop extension plugin_webhooks;",
+        );
+        let triggers: i64 = value(
+            &mut client,
+            "select count(*) from pg_trigger where not tgisinternal and tgrelid = 'app.tenants'::regclass",
+        );
+        assert_eq!(triggers, 0);
+    }
+}

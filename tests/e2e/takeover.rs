@@ -369,12 +369,14 @@ mod privileges {
 anon: EXECUTE on plugin_webhooks.admin_tenant_id()
 anon: EXECUTE on plugin_webhooks.current_user_id()
 anon: EXECUTE on public.rpc_plugin_ingest_webhook(text,uuid,jsonb,text)
+anon: SELECT on \"int\".plugin_delivery_attempts
 anon: SELECT on \"int\".plugin_delivery_queue
 anon: SELECT on \"int\".plugin_installations
 anon: SELECT on \"int\".plugin_webhook_subscriptions
 anon: SELECT on \"int\".plugins
 anon: SELECT on audit.entity_changes
 anon: SELECT on public.v_audit_entity_changes
+anon: SELECT on public.v_plugin_delivery_attempts
 anon: SELECT on public.v_plugin_delivery_queue_recent
 anon: SELECT on public.v_plugin_installations
 anon: SELECT on public.v_plugin_webhook_subscriptions
@@ -387,12 +389,14 @@ authenticated: EXECUTE on public.rpc_plugin_ingest_webhook(text,uuid,jsonb,text)
 authenticated: EXECUTE on public.rpc_uninstall_plugin(uuid,uuid)
 authenticated: EXECUTE on public.rpc_update_plugin_installation(uuid,uuid,text,text,jsonb)
 authenticated: EXECUTE on public.rpc_upsert_plugin_webhook_subscription(uuid,uuid,text,text,text[],text[],boolean)
+authenticated: SELECT on \"int\".plugin_delivery_attempts
 authenticated: SELECT on \"int\".plugin_delivery_queue
 authenticated: SELECT on \"int\".plugin_installations
 authenticated: SELECT on \"int\".plugin_webhook_subscriptions
 authenticated: SELECT on \"int\".plugins
 authenticated: SELECT on audit.entity_changes
 authenticated: SELECT on public.v_audit_entity_changes
+authenticated: SELECT on public.v_plugin_delivery_attempts
 authenticated: SELECT on public.v_plugin_delivery_queue_recent
 authenticated: SELECT on public.v_plugin_installations
 authenticated: SELECT on public.v_plugin_webhook_subscriptions
@@ -404,6 +408,7 @@ reporting: USAGE on schema audit
 service_role: EXECUTE on public.rpc_plugin_ingest_webhook(text,uuid,jsonb,text)
 service_role: EXECUTE on public.rpc_process_plugin_deliveries(integer)
 service_role: EXECUTE on public.rpc_register_plugin(text,text,text,boolean,boolean)
+service_role: SELECT on \"int\".plugin_delivery_attempts
 service_role: SELECT on \"int\".plugin_delivery_queue
 service_role: USAGE on schema int
 ";
@@ -451,6 +456,7 @@ service_role: USAGE on schema int
             [
                 "code of postgres",
                 "runs as legacy_owner",
+                "table \"int\".plugin_delivery_attempts legacy_owner",
                 "table \"int\".plugin_delivery_queue legacy_owner",
                 "table \"int\".plugin_installations legacy_owner",
                 "table \"int\".plugin_webhook_subscriptions legacy_owner",
@@ -615,7 +621,9 @@ mod way_back {
             assert_same_lines(("before", &rows), ("after", &lines(&mut client, ROWS)));
             let mut after = code(&catalog(&mut client));
             after.retain(|line| {
-                !line.contains("relation plugin_webhooks.") && !line.contains("fillfactor")
+                !line.contains("relation plugin_webhooks.")
+                    && !line.contains("plugin_delivery_attempts")
+                    && !line.contains("fillfactor")
             });
             let mut expected = code(&before);
             expected.retain(|line| !line.starts_with("relation \"int\".plugin_delivery_queue:"));
