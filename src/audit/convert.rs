@@ -186,8 +186,7 @@ unsafe fn update_values(
                 continue;
             }
             after.add(n).write(optional(column, right));
-            let null_changed = left.is_none() || right.is_none();
-            if null_changed || !same_value(before.add(n), after.add(n)) {
+            if !same_value(before.add(n), after.add(n)) {
                 changed.add(changes).write(column.name_text);
                 changes += 1;
             }
@@ -230,7 +229,8 @@ unsafe fn same_toast_pointer(left: Datum, right: Datum) -> bool {
     }
 }
 
-/// Two values are the same when their jsonb is: 1.0 and 1.00 are one number.
+/// Two values are the same when their jsonb is: 1.0 and 1.00 are one number, null and JSON's null
+/// are one null.
 unsafe fn same_value(left: *const JsonbValue, right: *const JsonbValue) -> bool {
     use pg_sys::jbvType as Type;
     // SAFETY: values made by `value`.
