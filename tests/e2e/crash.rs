@@ -402,16 +402,19 @@ impl World {
     /// PostgreSQL panics when it cannot write WAL and does not come back before there is room.
     fn fill_wal_volume(&self) {
         let Some(volume) = &self.wal else { return };
+        let told = self.server.log().len();
+        let says = |text: &str| self.server.log()[told..].contains(text);
         volume.fill();
         wait_until(SOON, "the panic", || {
-            let Ok(mut client) = self.server.try_connect_as("postgres", "postgres") else {
-                return true;
-            };
-            client.batch_execute("select pg_switch_wal()").is_err()
+            if let Ok(mut client) = self.server.try_connect_as("postgres", "postgres") {
+                let _ = client.batch_execute("select pg_switch_wal()");
+            }
+            says("PANIC")
         });
-        wait_until(SOON, "the panic in the log", || {
-            let log = self.server.log();
-            log.contains("PANIC") && log.contains("No space left on device")
+        assert!(says("No space left on device"));
+        // The one that panicked held locks: without the postmaster the others would wait for ever.
+        wait_until(SOON, "the end of all sessions", || {
+            says("all server processes terminated")
         });
         self.server.crash();
         volume.make_room();
