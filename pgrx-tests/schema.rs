@@ -222,6 +222,7 @@ mod tests {
                 "(\"audit.track(regclass,text[])\",\"p_table regclass, p_exclude text[] DEFAULT NULL::text[]\",void)",
                 "(\"audit.untrack(regclass)\",\"p_table regclass\",void)",
                 "(\"int.enqueue_plugin_events_from_audit()\",\"\",trigger)",
+                "(\"int.forget_subscriptions()\",\"\",trigger)",
                 "(\"int.plugin_webhook_apply_action(uuid,text,jsonb)\",\"p_tenant_id uuid, p_action text, p_data jsonb\",jsonb)",
                 "(\"int.resolve_installation_signing_secret(uuid)\",\"p_installation_id uuid\",text)",
             ]

@@ -17,8 +17,6 @@ CREATE TABLE IF NOT EXISTS int.plugin_delivery_attempts (
     CONSTRAINT plugin_delivery_attempts_response_start_check
         CHECK (pg_catalog.octet_length(response_start) <= 1024)
 );
-CREATE INDEX IF NOT EXISTS plugin_delivery_attempts_delivery_id_idx ON int.plugin_delivery_attempts (delivery_id);
-CREATE INDEX IF NOT EXISTS plugin_delivery_attempts_tenant_id_idx ON int.plugin_delivery_attempts (tenant_id, id);
 COMMENT ON TABLE int.plugin_delivery_attempts IS 'One row an attempt to send a delivery, kept for plugin_webhooks.retain_attempts. Written by the worker.';
 COMMENT ON COLUMN int.plugin_delivery_attempts.delivery_id IS 'The delivery; it may be gone.';
 COMMENT ON COLUMN int.plugin_delivery_attempts.attempt IS 'Failed attempts before this one plus 1. A number comes twice when an outcome was lost in a crash.';

@@ -126,6 +126,8 @@ BEGIN
         SELECT w.schema_name, w.table_name, w.name, w.definition FROM (VALUES
             ('int'::text, 'plugin_installations'::text, 'plugin_installations_plugin_id_idx'::text, 'btree (plugin_id)'::text),
             ('audit', 'entity_changes', 'entity_changes_tenant_id_idx', 'btree (tenant_id, id)'),
+            ('int', 'plugin_delivery_attempts', 'plugin_delivery_attempts_delivery_id_idx', 'btree (delivery_id)'),
+            ('int', 'plugin_delivery_attempts', 'plugin_delivery_attempts_tenant_id_idx', 'btree (tenant_id, id)'),
             ('int', 'plugin_delivery_queue', 'plugin_delivery_queue_pending_idx',
              'btree (plugin_installation_id, next_attempt_at) WHERE (status = ''pending''::text)'),
             ('int', 'plugin_delivery_queue', 'plugin_delivery_queue_sending_idx',

@@ -248,6 +248,10 @@ SELECT 'owner', p.oid::regprocedure::text,
 FROM member AS m JOIN pg_catalog.pg_proc AS p ON p.oid = m.objid
 WHERE m.classid = 'pg_catalog.pg_proc'::regclass AND p.proowner <> m.extowner
 UNION ALL
+SELECT DISTINCT 'owner', 'plugin_webhooks', pg_catalog.format('GRANT USAGE ON SCHEMA plugin_webhooks TO %I;', pg_catalog.pg_get_userbyid(p.proowner))
+FROM member AS m JOIN pg_catalog.pg_proc AS p ON p.oid = m.objid
+WHERE m.classid = 'pg_catalog.pg_proc'::regclass AND p.proowner <> m.extowner
+UNION ALL
 SELECT 'constraint', r.oid::regclass::text,
        pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s;', r.oid::regclass, c.conname, pg_catalog.pg_get_constraintdef(c.oid))
 FROM relation AS r JOIN pg_catalog.pg_constraint AS c ON c.conrelid = r.oid AND c.contype IN ('c', 'f', 'u', 'x')
@@ -260,7 +264,8 @@ WHERE r.data AND c.conname NOT IN (
     'plugin_delivery_queue_installation_change_key', 'plugin_delivery_queue_plugin_installation_id_fkey',
     'plugin_delivery_queue_source_entity_change_id_fkey', 'plugin_delivery_queue_status_check', 'plugin_delivery_queue_attempts_check',
     'plugin_delivery_attempts_attempt_check', 'plugin_delivery_attempts_duration_ms_check',
-    'plugin_delivery_attempts_response_start_check', 'secrets_name_key', 'secrets_name_check', 'secrets_nonce_check', 'actions_action_check')
+    'plugin_delivery_attempts_response_start_check',
+    'secrets_name_key', 'secrets_name_check', 'secrets_nonce_check', 'actions_action_check')
 UNION ALL
 SELECT 'index', r.oid::regclass::text, pg_catalog.pg_get_indexdef(x.indexrelid) || ';'
 FROM relation AS r JOIN pg_catalog.pg_index AS x ON x.indrelid = r.oid
@@ -268,8 +273,8 @@ JOIN pg_catalog.pg_class AS i ON i.oid = x.indexrelid
 WHERE r.data AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS c WHERE c.conindid = x.indexrelid AND c.conrelid = r.oid)
   AND i.relname NOT IN (
     'plugin_installations_plugin_id_idx', 'entity_changes_tenant_id_idx', 'plugin_delivery_queue_pending_idx',
-    'plugin_delivery_queue_sending_idx', 'plugin_delivery_queue_tenant_id_idx', 'plugin_delivery_queue_source_entity_change_id_idx',
-    'plugin_delivery_attempts_delivery_id_idx', 'plugin_delivery_attempts_tenant_id_idx')
+    'plugin_delivery_attempts_delivery_id_idx', 'plugin_delivery_attempts_tenant_id_idx',
+    'plugin_delivery_queue_sending_idx', 'plugin_delivery_queue_tenant_id_idx', 'plugin_delivery_queue_source_entity_change_id_idx')
 UNION ALL
 SELECT 'trigger', r.oid::regclass::text, pg_catalog.pg_get_triggerdef(t.oid) || ';'
 FROM relation AS r JOIN pg_catalog.pg_trigger AS t ON t.tgrelid = r.oid AND NOT t.tgisinternal

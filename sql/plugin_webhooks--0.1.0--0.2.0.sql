@@ -84,7 +84,9 @@ BEGIN
             ('audit.entity_changes',
              'id bigint, table_schema text, table_name text, record_id text, operation text, old_data jsonb?, new_data jsonb?, changed_fields text[]?, user_id uuid?, tenant_id uuid?, ip_address inet?, user_agent text?, created_at timestamptz'),
             ('int.plugin_delivery_queue',
-             'id uuid, tenant_id uuid, plugin_installation_id uuid, source_entity_change_id bigint, event_type text, payload jsonb, status text, attempts integer, next_attempt_at timestamptz, last_error text?, net_request_id bigint?, sent_at timestamptz?, created_at timestamptz, updated_at timestamptz, +claim_id bigint?, +lease_expires_at timestamptz?')
+             'id uuid, tenant_id uuid, plugin_installation_id uuid, source_entity_change_id bigint, event_type text, payload jsonb, status text, attempts integer, next_attempt_at timestamptz, last_error text?, net_request_id bigint?, sent_at timestamptz?, created_at timestamptz, updated_at timestamptz, +claim_id bigint?, +lease_expires_at timestamptz?'),
+            ('int.plugin_delivery_attempts',
+             'id bigint, delivery_id uuid, tenant_id uuid, plugin_installation_id uuid, attempt integer, started_at timestamptz, duration_ms integer, status_code integer?, error_kind text?, response_start text?')
         ) AS t (name, columns)
     LOOP
         relation := pg_catalog.to_regclass(wanted.name);
@@ -298,8 +300,7 @@ BEGIN
         UNION ALL
         -- Handed back by an earlier installation.
         SELECT c.oid::regclass, 'TABLE' FROM pg_catalog.pg_class AS c
-        WHERE (c.relnamespace = 'plugin_webhooks'::regnamespace AND c.relkind = 'r'
-               OR c.oid = pg_catalog.to_regclass('int.plugin_delivery_attempts'))
+        WHERE c.relnamespace = 'plugin_webhooks'::regnamespace AND c.relkind = 'r'
           AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS d
                           WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
     LOOP
@@ -583,8 +584,6 @@ CREATE TABLE IF NOT EXISTS int.plugin_delivery_attempts (
     CONSTRAINT plugin_delivery_attempts_response_start_check
         CHECK (pg_catalog.octet_length(response_start) <= 1024)
 );
-CREATE INDEX IF NOT EXISTS plugin_delivery_attempts_delivery_id_idx ON int.plugin_delivery_attempts (delivery_id);
-CREATE INDEX IF NOT EXISTS plugin_delivery_attempts_tenant_id_idx ON int.plugin_delivery_attempts (tenant_id, id);
 COMMENT ON TABLE int.plugin_delivery_attempts IS 'One row an attempt to send a delivery, kept for plugin_webhooks.retain_attempts. Written by the worker.';
 COMMENT ON COLUMN int.plugin_delivery_attempts.delivery_id IS 'The delivery; it may be gone.';
 COMMENT ON COLUMN int.plugin_delivery_attempts.attempt IS 'Failed attempts before this one plus 1. A number comes twice when an outcome was lost in a crash.';
@@ -727,6 +726,8 @@ BEGIN
         SELECT w.schema_name, w.table_name, w.name, w.definition FROM (VALUES
             ('int'::text, 'plugin_installations'::text, 'plugin_installations_plugin_id_idx'::text, 'btree (plugin_id)'::text),
             ('audit', 'entity_changes', 'entity_changes_tenant_id_idx', 'btree (tenant_id, id)'),
+            ('int', 'plugin_delivery_attempts', 'plugin_delivery_attempts_delivery_id_idx', 'btree (delivery_id)'),
+            ('int', 'plugin_delivery_attempts', 'plugin_delivery_attempts_tenant_id_idx', 'btree (tenant_id, id)'),
             ('int', 'plugin_delivery_queue', 'plugin_delivery_queue_pending_idx',
              'btree (plugin_installation_id, next_attempt_at) WHERE (status = ''pending''::text)'),
             ('int', 'plugin_delivery_queue', 'plugin_delivery_queue_sending_idx',
@@ -1000,19 +1001,21 @@ COMMENT ON FUNCTION int.forget_subscriptions() IS
     'Trigger function of the tables that subscriptions come from: at commit, lets every session read them again.';
 
 -- Always: also what a replication role writes has to be seen.
-CREATE OR REPLACE TRIGGER plugins_forget_subscriptions
+DROP TRIGGER IF EXISTS plugins_forget_subscriptions ON int.plugins;
+CREATE TRIGGER plugins_forget_subscriptions
     AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON int.plugins
     FOR EACH STATEMENT EXECUTE FUNCTION int.forget_subscriptions();
 ALTER TABLE int.plugins ENABLE ALWAYS TRIGGER plugins_forget_subscriptions;
-CREATE OR REPLACE TRIGGER plugin_installations_forget_subscriptions
+DROP TRIGGER IF EXISTS plugin_installations_forget_subscriptions ON int.plugin_installations;
+CREATE TRIGGER plugin_installations_forget_subscriptions
     AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON int.plugin_installations
     FOR EACH STATEMENT EXECUTE FUNCTION int.forget_subscriptions();
 ALTER TABLE int.plugin_installations ENABLE ALWAYS TRIGGER plugin_installations_forget_subscriptions;
-CREATE OR REPLACE TRIGGER plugin_webhook_subscriptions_forget_subscriptions
+DROP TRIGGER IF EXISTS plugin_webhook_subscriptions_forget_subscriptions ON int.plugin_webhook_subscriptions;
+CREATE TRIGGER plugin_webhook_subscriptions_forget_subscriptions
     AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON int.plugin_webhook_subscriptions
     FOR EACH STATEMENT EXECUTE FUNCTION int.forget_subscriptions();
 ALTER TABLE int.plugin_webhook_subscriptions ENABLE ALWAYS TRIGGER plugin_webhook_subscriptions_forget_subscriptions;
-
 
 -- A row that is older than its transaction comes from a dump, whose audit log tells of it already.
 DROP TRIGGER IF EXISTS plugins_audit_changes ON int.plugins;
@@ -1285,6 +1288,10 @@ SELECT 'owner', p.oid::regprocedure::text,
 FROM member AS m JOIN pg_catalog.pg_proc AS p ON p.oid = m.objid
 WHERE m.classid = 'pg_catalog.pg_proc'::regclass AND p.proowner <> m.extowner
 UNION ALL
+SELECT DISTINCT 'owner', 'plugin_webhooks', pg_catalog.format('GRANT USAGE ON SCHEMA plugin_webhooks TO %I;', pg_catalog.pg_get_userbyid(p.proowner))
+FROM member AS m JOIN pg_catalog.pg_proc AS p ON p.oid = m.objid
+WHERE m.classid = 'pg_catalog.pg_proc'::regclass AND p.proowner <> m.extowner
+UNION ALL
 SELECT 'constraint', r.oid::regclass::text,
        pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s;', r.oid::regclass, c.conname, pg_catalog.pg_get_constraintdef(c.oid))
 FROM relation AS r JOIN pg_catalog.pg_constraint AS c ON c.conrelid = r.oid AND c.contype IN ('c', 'f', 'u', 'x')
@@ -1297,7 +1304,8 @@ WHERE r.data AND c.conname NOT IN (
     'plugin_delivery_queue_installation_change_key', 'plugin_delivery_queue_plugin_installation_id_fkey',
     'plugin_delivery_queue_source_entity_change_id_fkey', 'plugin_delivery_queue_status_check', 'plugin_delivery_queue_attempts_check',
     'plugin_delivery_attempts_attempt_check', 'plugin_delivery_attempts_duration_ms_check',
-    'plugin_delivery_attempts_response_start_check', 'secrets_name_key', 'secrets_name_check', 'secrets_nonce_check', 'actions_action_check')
+    'plugin_delivery_attempts_response_start_check',
+    'secrets_name_key', 'secrets_name_check', 'secrets_nonce_check', 'actions_action_check')
 UNION ALL
 SELECT 'index', r.oid::regclass::text, pg_catalog.pg_get_indexdef(x.indexrelid) || ';'
 FROM relation AS r JOIN pg_catalog.pg_index AS x ON x.indrelid = r.oid
@@ -1305,8 +1313,8 @@ JOIN pg_catalog.pg_class AS i ON i.oid = x.indexrelid
 WHERE r.data AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS c WHERE c.conindid = x.indexrelid AND c.conrelid = r.oid)
   AND i.relname NOT IN (
     'plugin_installations_plugin_id_idx', 'entity_changes_tenant_id_idx', 'plugin_delivery_queue_pending_idx',
-    'plugin_delivery_queue_sending_idx', 'plugin_delivery_queue_tenant_id_idx', 'plugin_delivery_queue_source_entity_change_id_idx',
-    'plugin_delivery_attempts_delivery_id_idx', 'plugin_delivery_attempts_tenant_id_idx')
+    'plugin_delivery_attempts_delivery_id_idx', 'plugin_delivery_attempts_tenant_id_idx',
+    'plugin_delivery_queue_sending_idx', 'plugin_delivery_queue_tenant_id_idx', 'plugin_delivery_queue_source_entity_change_id_idx')
 UNION ALL
 SELECT 'trigger', r.oid::regclass::text, pg_catalog.pg_get_triggerdef(t.oid) || ';'
 FROM relation AS r JOIN pg_catalog.pg_trigger AS t ON t.tgrelid = r.oid AND NOT t.tgisinternal
@@ -1665,6 +1673,16 @@ BEGIN
 END
 $$;
 
+-- Functions that run with their owner's rights use tables of this schema.
+DO $$
+DECLARE
+    owner CONSTANT text := (SELECT t.object FROM plugin_webhooks.taking_over AS t WHERE t.note = 'function owner');
+BEGIN
+    IF NOT pg_catalog.has_schema_privilege(owner, 'plugin_webhooks', 'USAGE') THEN
+        EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA plugin_webhooks TO %I', owner);
+    END IF;
+END
+$$;
 SELECT plugin_webhooks.grant_to_roles();
 SELECT plugin_webhooks.attach_host();
 

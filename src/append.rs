@@ -548,7 +548,6 @@ impl Appender {
                 if !pg_sys::ExecBRInsertTriggers(self.estate, self.result, slot) {
                     return;
                 }
-                pg_sys::slot_getsomeattrs_int(slot, (*(*slot).tts_tupleDescriptor).natts);
                 self.check(slot);
             }
             let insert = (*(*self.relation).rd_tableam)

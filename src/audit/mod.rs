@@ -12,9 +12,9 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::prelude::*;
 
+use self::log::Log;
 pub use convert::Change;
 use convert::{Version, Versions};
-use log::Log;
 use table::Table;
 
 use crate::error::{self, Error};
@@ -24,16 +24,16 @@ const PROTOCOL: Error = Error::TriggerProtocol {
     wanted: "AFTER INSERT, UPDATE or DELETE, FOR EACH ROW, or on a table that is not partitioned FOR EACH STATEMENT with transition tables",
 };
 
+// An error that a trigger function returns would lose its SQLSTATE: it is raised instead.
 #[pg_trigger(sql = false)]
 fn log_entity_change<'a>(
     trigger: &'a pgrx::PgTrigger<'a>,
 ) -> error::Result<Option<PgHeapTuple<'a, AllocatedByPostgres>>> {
-    // pgrx would panic over an Err and lose its SQLSTATE.
-    record(trigger).unwrap_or_report();
+    log(trigger).unwrap_or_report();
     Ok(None)
 }
 
-fn record(trigger: &pgrx::PgTrigger<'_>) -> error::Result<()> {
+fn log(trigger: &pgrx::PgTrigger<'_>) -> error::Result<()> {
     let event = trigger.event();
     if !event.fired_after() {
         return Err(PROTOCOL.into());
@@ -51,12 +51,11 @@ fn record(trigger: &pgrx::PgTrigger<'_>) -> error::Result<()> {
     // SAFETY: PostgreSQL fills the trigger data as the event says; the relation is open.
     unsafe {
         if event.fired_for_row() {
-            log_row(data, operation)?;
+            log_row(data, operation)
         } else {
-            log_statement(data, operation)?;
+            log_statement(data, operation)
         }
     }
-    Ok(())
 }
 
 /// SAFETY: the data of a row-level trigger fired by the operation.

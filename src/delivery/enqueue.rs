@@ -114,12 +114,13 @@ impl Enqueuer {
     fn add(&mut self, change: &AuditedChange<'_>, tenant: &[u8; 16], to: &Subscription) {
         self.enqueued += 1;
         if self.queue.is_none() {
-            // The tenant is that of the installation.
             self.queue = Appender::open(&QUEUE, |trigger| {
-                if pg::is_own_function(trigger.tgfoid, host_keys::CHECK_SYMBOL) {
-                    return Fate::Replaced;
+                // The change and the installation are there, and the tenant is the installation's.
+                if host_keys::is_check(trigger) {
+                    Fate::Replaced
+                } else {
+                    Fate::Fires
                 }
-                Fate::Fires
             });
         }
         let event_type = self.event_type(change);
@@ -226,34 +227,32 @@ fn enqueue_inserted(trigger: &pgrx::PgTrigger<'_>) -> usize {
 }
 
 /// Fired by inserts that do not come from `audit::log`, and in databases that fire it row by row.
+// An error that a trigger function returns would lose its SQLSTATE: it is raised instead.
 #[pg_trigger(sql = false)]
 fn enqueue_plugin_events_from_audit<'a>(
     trigger: &'a pgrx::PgTrigger<'a>,
 ) -> error::Result<Option<PgHeapTuple<'a, AllocatedByPostgres>>> {
-    // pgrx would panic over an Err and lose its SQLSTATE.
-    enqueue(trigger).unwrap_or_report();
+    wake_after(enqueue_fired(trigger).unwrap_or_report());
     Ok(None)
 }
 
-fn enqueue(trigger: &pgrx::PgTrigger<'_>) -> error::Result<()> {
+fn enqueue_fired(trigger: &pgrx::PgTrigger<'_>) -> error::Result<usize> {
     let event = trigger.event();
     let has_inserted = trigger
         .new_transition_table_name()
         .is_ok_and(|name| name == Some("inserted"));
-    let enqueued = if event.fired_after() && event.fired_by_insert() && event.fired_for_row() {
+    if event.fired_after() && event.fired_by_insert() && event.fired_for_row() {
         let id = trigger
             .new()
             .and_then(|row| row.get_by_name::<i64>("id").ok().flatten());
-        id.map_or(0, enqueue_by_statement)
-    } else if event.fired_after() && event.fired_by_insert() && has_inserted {
-        enqueue_inserted(trigger)
-    } else {
-        return Err(Error::TriggerProtocol {
-            function: "int.enqueue_plugin_events_from_audit()",
-            wanted: "AFTER INSERT, FOR EACH ROW, or FOR EACH STATEMENT with REFERENCING NEW TABLE AS inserted",
-        }
-        .into());
-    };
-    wake_after(enqueued);
-    Ok(())
+        return Ok(id.map_or(0, enqueue_by_statement));
+    }
+    if event.fired_after() && event.fired_by_insert() && has_inserted {
+        return Ok(enqueue_inserted(trigger));
+    }
+    Err(Error::TriggerProtocol {
+        function: "int.enqueue_plugin_events_from_audit()",
+        wanted: "AFTER INSERT, FOR EACH ROW, or FOR EACH STATEMENT with REFERENCING NEW TABLE AS inserted",
+    }
+    .into())
 }

@@ -702,7 +702,8 @@ mod a_secret {
         let installation = install(&mut client, "https://receiver.invalid/");
         for role in ["anon", "authenticated", "service_role"] {
             for sql in [
-                create("another"),
+                // PostgreSQL logs a call that it refuses before the function can hide anything.
+                "select plugin_webhooks.create_secret('another one', 'another')".to_owned(),
                 resolve(&installation),
                 "select * from plugin_webhooks.secrets".to_owned(),
                 "select * from plugin_webhooks.secret_names".to_owned(),
