@@ -248,10 +248,6 @@ SELECT 'owner', p.oid::regprocedure::text,
 FROM member AS m JOIN pg_catalog.pg_proc AS p ON p.oid = m.objid
 WHERE m.classid = 'pg_catalog.pg_proc'::regclass AND p.proowner <> m.extowner
 UNION ALL
-SELECT DISTINCT 'owner', 'plugin_webhooks', pg_catalog.format('GRANT USAGE ON SCHEMA plugin_webhooks TO %I;', pg_catalog.pg_get_userbyid(p.proowner))
-FROM member AS m JOIN pg_catalog.pg_proc AS p ON p.oid = m.objid
-WHERE m.classid = 'pg_catalog.pg_proc'::regclass AND p.proowner <> m.extowner
-UNION ALL
 SELECT 'constraint', r.oid::regclass::text,
        pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s;', r.oid::regclass, c.conname, pg_catalog.pg_get_constraintdef(c.oid))
 FROM relation AS r JOIN pg_catalog.pg_constraint AS c ON c.conrelid = r.oid AND c.contype IN ('c', 'f', 'u', 'x')

@@ -201,7 +201,8 @@ DECLARE
     owner CONSTANT text := (SELECT t.object FROM plugin_webhooks.taking_over AS t WHERE t.note = 'function owner');
 BEGIN
     IF NOT pg_catalog.has_schema_privilege(owner, 'plugin_webhooks', 'USAGE') THEN
-        EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA plugin_webhooks TO %I', owner);
+        PERFORM plugin_webhooks.grant_as_administrator(
+            pg_catalog.format('GRANT USAGE ON SCHEMA plugin_webhooks TO %I', owner));
     END IF;
 END
 $$;
