@@ -546,7 +546,7 @@ mod tests {
         ] {
             operator().run(&format!(
                 "grant execute on function {} to plain_owner, plain_stranger",
-                call.replace("'public.things'", "regclass")
+                call.replace("track('public.things')", "track")
             ));
             if call.starts_with("audit.untrack") {
                 stranger.refused(call, "42501");

@@ -36,9 +36,7 @@ BEGIN
             ('audit.entity_changes',
              'id bigint, table_schema text, table_name text, record_id text, operation text, old_data jsonb?, new_data jsonb?, changed_fields text[]?, user_id uuid?, tenant_id uuid?, ip_address inet?, user_agent text?, created_at timestamptz'),
             ('int.plugin_delivery_queue',
-             'id uuid, tenant_id uuid, plugin_installation_id uuid, source_entity_change_id bigint, event_type text, payload jsonb, status text, attempts integer, next_attempt_at timestamptz, last_error text?, net_request_id bigint?, sent_at timestamptz?, created_at timestamptz, updated_at timestamptz, +claim_id bigint?, +lease_expires_at timestamptz?'),
-            ('int.plugin_delivery_attempts',
-             'id bigint, delivery_id uuid, tenant_id uuid, plugin_installation_id uuid, attempt integer, started_at timestamptz, duration_ms integer, status_code integer?, error_kind text?, response_start text?')
+             'id uuid, tenant_id uuid, plugin_installation_id uuid, source_entity_change_id bigint, event_type text, payload jsonb, status text, attempts integer, next_attempt_at timestamptz, last_error text?, net_request_id bigint?, sent_at timestamptz?, created_at timestamptz, updated_at timestamptz, +claim_id bigint?, +lease_expires_at timestamptz?')
         ) AS t (name, columns)
     LOOP
         relation := pg_catalog.to_regclass(wanted.name);

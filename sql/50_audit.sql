@@ -61,21 +61,19 @@ COMMENT ON FUNCTION int.forget_subscriptions() IS
     'Trigger function of the tables that subscriptions come from: at commit, lets every session read them again.';
 
 -- Always: also what a replication role writes has to be seen.
-DROP TRIGGER IF EXISTS plugins_forget_subscriptions ON int.plugins;
-CREATE TRIGGER plugins_forget_subscriptions
+CREATE OR REPLACE TRIGGER plugins_forget_subscriptions
     AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON int.plugins
     FOR EACH STATEMENT EXECUTE FUNCTION int.forget_subscriptions();
 ALTER TABLE int.plugins ENABLE ALWAYS TRIGGER plugins_forget_subscriptions;
-DROP TRIGGER IF EXISTS plugin_installations_forget_subscriptions ON int.plugin_installations;
-CREATE TRIGGER plugin_installations_forget_subscriptions
+CREATE OR REPLACE TRIGGER plugin_installations_forget_subscriptions
     AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON int.plugin_installations
     FOR EACH STATEMENT EXECUTE FUNCTION int.forget_subscriptions();
 ALTER TABLE int.plugin_installations ENABLE ALWAYS TRIGGER plugin_installations_forget_subscriptions;
-DROP TRIGGER IF EXISTS plugin_webhook_subscriptions_forget_subscriptions ON int.plugin_webhook_subscriptions;
-CREATE TRIGGER plugin_webhook_subscriptions_forget_subscriptions
+CREATE OR REPLACE TRIGGER plugin_webhook_subscriptions_forget_subscriptions
     AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON int.plugin_webhook_subscriptions
     FOR EACH STATEMENT EXECUTE FUNCTION int.forget_subscriptions();
 ALTER TABLE int.plugin_webhook_subscriptions ENABLE ALWAYS TRIGGER plugin_webhook_subscriptions_forget_subscriptions;
+
 
 -- A row that is older than its transaction comes from a dump, whose audit log tells of it already.
 DROP TRIGGER IF EXISTS plugins_audit_changes ON int.plugins;

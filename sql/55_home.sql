@@ -260,8 +260,7 @@ WHERE r.data AND c.conname NOT IN (
     'plugin_delivery_queue_installation_change_key', 'plugin_delivery_queue_plugin_installation_id_fkey',
     'plugin_delivery_queue_source_entity_change_id_fkey', 'plugin_delivery_queue_status_check', 'plugin_delivery_queue_attempts_check',
     'plugin_delivery_attempts_attempt_check', 'plugin_delivery_attempts_duration_ms_check',
-    'plugin_delivery_attempts_response_start_check',
-    'secrets_name_key', 'secrets_name_check', 'secrets_nonce_check', 'actions_action_check')
+    'plugin_delivery_attempts_response_start_check', 'secrets_name_key', 'secrets_name_check', 'secrets_nonce_check', 'actions_action_check')
 UNION ALL
 SELECT 'index', r.oid::regclass::text, pg_catalog.pg_get_indexdef(x.indexrelid) || ';'
 FROM relation AS r JOIN pg_catalog.pg_index AS x ON x.indrelid = r.oid
@@ -269,8 +268,8 @@ JOIN pg_catalog.pg_class AS i ON i.oid = x.indexrelid
 WHERE r.data AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS c WHERE c.conindid = x.indexrelid AND c.conrelid = r.oid)
   AND i.relname NOT IN (
     'plugin_installations_plugin_id_idx', 'entity_changes_tenant_id_idx', 'plugin_delivery_queue_pending_idx',
-    'plugin_delivery_attempts_delivery_id_idx', 'plugin_delivery_attempts_tenant_id_idx',
-    'plugin_delivery_queue_sending_idx', 'plugin_delivery_queue_tenant_id_idx', 'plugin_delivery_queue_source_entity_change_id_idx')
+    'plugin_delivery_queue_sending_idx', 'plugin_delivery_queue_tenant_id_idx', 'plugin_delivery_queue_source_entity_change_id_idx',
+    'plugin_delivery_attempts_delivery_id_idx', 'plugin_delivery_attempts_tenant_id_idx')
 UNION ALL
 SELECT 'trigger', r.oid::regclass::text, pg_catalog.pg_get_triggerdef(t.oid) || ';'
 FROM relation AS r JOIN pg_catalog.pg_trigger AS t ON t.tgrelid = r.oid AND NOT t.tgisinternal

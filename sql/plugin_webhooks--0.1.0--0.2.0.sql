@@ -84,9 +84,7 @@ BEGIN
             ('audit.entity_changes',
              'id bigint, table_schema text, table_name text, record_id text, operation text, old_data jsonb?, new_data jsonb?, changed_fields text[]?, user_id uuid?, tenant_id uuid?, ip_address inet?, user_agent text?, created_at timestamptz'),
             ('int.plugin_delivery_queue',
-             'id uuid, tenant_id uuid, plugin_installation_id uuid, source_entity_change_id bigint, event_type text, payload jsonb, status text, attempts integer, next_attempt_at timestamptz, last_error text?, net_request_id bigint?, sent_at timestamptz?, created_at timestamptz, updated_at timestamptz, +claim_id bigint?, +lease_expires_at timestamptz?'),
-            ('int.plugin_delivery_attempts',
-             'id bigint, delivery_id uuid, tenant_id uuid, plugin_installation_id uuid, attempt integer, started_at timestamptz, duration_ms integer, status_code integer?, error_kind text?, response_start text?')
+             'id uuid, tenant_id uuid, plugin_installation_id uuid, source_entity_change_id bigint, event_type text, payload jsonb, status text, attempts integer, next_attempt_at timestamptz, last_error text?, net_request_id bigint?, sent_at timestamptz?, created_at timestamptz, updated_at timestamptz, +claim_id bigint?, +lease_expires_at timestamptz?')
         ) AS t (name, columns)
     LOOP
         relation := pg_catalog.to_regclass(wanted.name);
@@ -1001,21 +999,19 @@ COMMENT ON FUNCTION int.forget_subscriptions() IS
     'Trigger function of the tables that subscriptions come from: at commit, lets every session read them again.';
 
 -- Always: also what a replication role writes has to be seen.
-DROP TRIGGER IF EXISTS plugins_forget_subscriptions ON int.plugins;
-CREATE TRIGGER plugins_forget_subscriptions
+CREATE OR REPLACE TRIGGER plugins_forget_subscriptions
     AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON int.plugins
     FOR EACH STATEMENT EXECUTE FUNCTION int.forget_subscriptions();
 ALTER TABLE int.plugins ENABLE ALWAYS TRIGGER plugins_forget_subscriptions;
-DROP TRIGGER IF EXISTS plugin_installations_forget_subscriptions ON int.plugin_installations;
-CREATE TRIGGER plugin_installations_forget_subscriptions
+CREATE OR REPLACE TRIGGER plugin_installations_forget_subscriptions
     AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON int.plugin_installations
     FOR EACH STATEMENT EXECUTE FUNCTION int.forget_subscriptions();
 ALTER TABLE int.plugin_installations ENABLE ALWAYS TRIGGER plugin_installations_forget_subscriptions;
-DROP TRIGGER IF EXISTS plugin_webhook_subscriptions_forget_subscriptions ON int.plugin_webhook_subscriptions;
-CREATE TRIGGER plugin_webhook_subscriptions_forget_subscriptions
+CREATE OR REPLACE TRIGGER plugin_webhook_subscriptions_forget_subscriptions
     AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON int.plugin_webhook_subscriptions
     FOR EACH STATEMENT EXECUTE FUNCTION int.forget_subscriptions();
 ALTER TABLE int.plugin_webhook_subscriptions ENABLE ALWAYS TRIGGER plugin_webhook_subscriptions_forget_subscriptions;
+
 
 -- A row that is older than its transaction comes from a dump, whose audit log tells of it already.
 DROP TRIGGER IF EXISTS plugins_audit_changes ON int.plugins;
@@ -1300,8 +1296,7 @@ WHERE r.data AND c.conname NOT IN (
     'plugin_delivery_queue_installation_change_key', 'plugin_delivery_queue_plugin_installation_id_fkey',
     'plugin_delivery_queue_source_entity_change_id_fkey', 'plugin_delivery_queue_status_check', 'plugin_delivery_queue_attempts_check',
     'plugin_delivery_attempts_attempt_check', 'plugin_delivery_attempts_duration_ms_check',
-    'plugin_delivery_attempts_response_start_check',
-    'secrets_name_key', 'secrets_name_check', 'secrets_nonce_check', 'actions_action_check')
+    'plugin_delivery_attempts_response_start_check', 'secrets_name_key', 'secrets_name_check', 'secrets_nonce_check', 'actions_action_check')
 UNION ALL
 SELECT 'index', r.oid::regclass::text, pg_catalog.pg_get_indexdef(x.indexrelid) || ';'
 FROM relation AS r JOIN pg_catalog.pg_index AS x ON x.indrelid = r.oid
@@ -1309,8 +1304,8 @@ JOIN pg_catalog.pg_class AS i ON i.oid = x.indexrelid
 WHERE r.data AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS c WHERE c.conindid = x.indexrelid AND c.conrelid = r.oid)
   AND i.relname NOT IN (
     'plugin_installations_plugin_id_idx', 'entity_changes_tenant_id_idx', 'plugin_delivery_queue_pending_idx',
-    'plugin_delivery_attempts_delivery_id_idx', 'plugin_delivery_attempts_tenant_id_idx',
-    'plugin_delivery_queue_sending_idx', 'plugin_delivery_queue_tenant_id_idx', 'plugin_delivery_queue_source_entity_change_id_idx')
+    'plugin_delivery_queue_sending_idx', 'plugin_delivery_queue_tenant_id_idx', 'plugin_delivery_queue_source_entity_change_id_idx',
+    'plugin_delivery_attempts_delivery_id_idx', 'plugin_delivery_attempts_tenant_id_idx')
 UNION ALL
 SELECT 'trigger', r.oid::regclass::text, pg_catalog.pg_get_triggerdef(t.oid) || ';'
 FROM relation AS r JOIN pg_catalog.pg_trigger AS t ON t.tgrelid = r.oid AND NOT t.tgisinternal

@@ -2,7 +2,7 @@
 //! host's own tables, but no constraint of an extension's table. Among the extension's tables: for
 //! the time between a restore, which may load them in any order, and `resume`.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::panic::ErrorReportable;
@@ -13,10 +13,8 @@ use pgrx::{PgTrigger, Uuid};
 use crate::error::{self, Error};
 use crate::{home, pg};
 
-/// Whether a trigger only checks that what a row names is there.
-pub fn is_check(trigger: &pg_sys::Trigger) -> bool {
-    !trigger.tgisinternal && pg::is_own_function(trigger.tgfoid, c"check_references_wrapper")
-}
+/// Of the trigger function that checks references.
+pub const CHECK_SYMBOL: &CStr = c"check_references_wrapper";
 
 type Row<'a> = PgHeapTuple<'a, AllocatedByPostgres>;
 type Fired<'a> = error::Result<Option<Row<'a>>>;

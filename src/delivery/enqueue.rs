@@ -114,13 +114,12 @@ impl Enqueuer {
     fn add(&mut self, change: &AuditedChange<'_>, tenant: &[u8; 16], to: &Subscription) {
         self.enqueued += 1;
         if self.queue.is_none() {
+            // The tenant is that of the installation.
             self.queue = Appender::open(&QUEUE, |trigger| {
-                // The change and the installation are there, and the tenant is the installation's.
-                if host_keys::is_check(trigger) {
-                    Fate::Replaced
-                } else {
-                    Fate::Fires
+                if pg::is_own_function(trigger.tgfoid, host_keys::CHECK_SYMBOL) {
+                    return Fate::Replaced;
                 }
+                Fate::Fires
             });
         }
         let event_type = self.event_type(change);
