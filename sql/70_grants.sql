@@ -195,6 +195,17 @@ BEGIN
 END
 $$;
 
+-- Functions that run with their owner's rights use tables of this schema.
+DO $$
+DECLARE
+    owner CONSTANT text := (SELECT t.object FROM plugin_webhooks.taking_over AS t WHERE t.note = 'function owner');
+BEGIN
+    IF NOT pg_catalog.has_schema_privilege(owner, 'plugin_webhooks', 'USAGE') THEN
+        PERFORM plugin_webhooks.grant_as_administrator(
+            pg_catalog.format('GRANT USAGE ON SCHEMA plugin_webhooks TO %I', owner));
+    END IF;
+END
+$$;
 SELECT plugin_webhooks.grant_to_roles();
 SELECT plugin_webhooks.attach_host();
 

@@ -298,8 +298,7 @@ BEGIN
         UNION ALL
         -- Handed back by an earlier installation.
         SELECT c.oid::regclass, 'TABLE' FROM pg_catalog.pg_class AS c
-        WHERE (c.relnamespace = 'plugin_webhooks'::regnamespace AND c.relkind = 'r'
-               OR c.oid = pg_catalog.to_regclass('int.plugin_delivery_attempts'))
+        WHERE c.relnamespace = 'plugin_webhooks'::regnamespace AND c.relkind = 'r'
           AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS d
                           WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
     LOOP
@@ -1665,6 +1664,17 @@ BEGIN
 END
 $$;
 
+-- Functions that run with their owner's rights use tables of this schema.
+DO $$
+DECLARE
+    owner CONSTANT text := (SELECT t.object FROM plugin_webhooks.taking_over AS t WHERE t.note = 'function owner');
+BEGIN
+    IF NOT pg_catalog.has_schema_privilege(owner, 'plugin_webhooks', 'USAGE') THEN
+        PERFORM plugin_webhooks.grant_as_administrator(
+            pg_catalog.format('GRANT USAGE ON SCHEMA plugin_webhooks TO %I', owner));
+    END IF;
+END
+$$;
 SELECT plugin_webhooks.grant_to_roles();
 SELECT plugin_webhooks.attach_host();
 

@@ -7,7 +7,7 @@ use plugin_webhooks_e2e::postgres::Client;
 use plugin_webhooks_e2e::{
     Database, HOST_SCHEMA, PsqlOutput, Received, Receiver, Server, Tree, as_user,
     assert_same_lines, catalog, create_supabase_roles, execute, expect_sqlstate, legacy,
-    shared_server, value, verify_signature, wait_until,
+    shared_server, sign, value, verify_signature, wait_until,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -366,6 +366,7 @@ mod privileges {
 
     /// Every privilege of everyone but the owners on what the extension owns, as a table.
     const EXPECTED: &str = "
+legacy_owner: USAGE on schema plugin_webhooks
 anon: EXECUTE on plugin_webhooks.admin_tenant_id()
 anon: EXECUTE on plugin_webhooks.current_user_id()
 anon: EXECUTE on public.rpc_plugin_ingest_webhook(text,uuid,jsonb,text)
@@ -498,6 +499,36 @@ service_role: USAGE on schema int
                 .collect::<Vec<_>>(),
             ["legacy_owner"]
         );
+    }
+
+    /// The functions run as the former owner, who owns the tables that the extension brought, too.
+    #[test]
+    fn of_the_functions_reach_the_extensions_own_tables() {
+        let receiver = Receiver::http();
+        let (database, _) = taken_over(&receiver);
+        let mut client = database.client();
+        execute(
+            &mut client,
+            "drop function util.check_rate_limit;
+             drop view vault.decrypted_secrets;
+             select plugin_webhooks.create_secret('of the store', 'desk_secret');
+             create function app.echo(tenant uuid, data jsonb) returns jsonb language sql as $$ select data $$;
+             select plugin_webhooks.register_action('echo', 'app.echo(uuid,jsonb)');",
+        );
+        let payload = r#"{"data": {"a": 1}, "action": "echo"}"#;
+        let answer = as_user(&mut database.authenticator(), "anon", "{}", |tx| {
+            let row = tx.query_one(
+                "select public.rpc_plugin_ingest_webhook('desk', $1::text::uuid, $2::text::jsonb, $3)::text",
+                &[&DESK, &payload, &sign("of the store", payload.as_bytes())],
+            )?;
+            Ok(row.get::<_, String>(0))
+        });
+        assert_eq!(answer.expect("the action"), r#"{"a": 1}"#);
+        let calls: i64 = value(
+            &mut client,
+            "select count(*) from plugin_webhooks.rate_limits",
+        );
+        assert_eq!(calls, 1);
     }
 
     #[test]
