@@ -72,7 +72,8 @@ several runs as a table and as JSON. Sections, all of them without an argument:
   throughput  Deliveries a second from a full queue, and CPU time by what it is spent on.
   latency     Milliseconds from commit to arrival, at 1 to 500 changes a second.
   growth      The same throughput beside a million other rows, and the cost of a worker without work.
-  fairness    Latency of a tenant beside one with 50,000 due deliveries and a bad endpoint.";
+  fairness    Latency of a tenant beside one with 50,000 due deliveries and a bad endpoint.
+  audit       Microseconds that capture and enqueueing add to a write, beside the same in PL/pgSQL.";
 
 fn main() -> ExitCode {
     match run(std::env::args().skip(1).collect()) {

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what the extension costs and how fast it is. Release build, private server,
 //! receiver in this process: all of it shares this machine's cores.
 
+mod audit;
 mod cpu;
 mod fairness;
 mod growth;
@@ -23,6 +24,7 @@ const SECTIONS: &[(&str, Section)] = &[
     ("latency", latency::measure),
     ("growth", growth::measure),
     ("fairness", fairness::measure),
+    ("audit", audit::measure),
 ];
 
 /// What one measurement says: its median over the runs.
