@@ -250,7 +250,8 @@ BEGIN
         UNION ALL
         -- Handed back by an earlier installation.
         SELECT c.oid::regclass, 'TABLE' FROM pg_catalog.pg_class AS c
-        WHERE c.relnamespace = 'plugin_webhooks'::regnamespace AND c.relkind = 'r'
+        WHERE (c.relnamespace = 'plugin_webhooks'::regnamespace AND c.relkind = 'r'
+               OR c.oid = pg_catalog.to_regclass('int.plugin_delivery_attempts'))
           AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS d
                           WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
     LOOP
