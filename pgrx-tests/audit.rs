@@ -71,7 +71,8 @@ mod tests {
             (r#"data = '{"b": 2, "a": 1.0}', doc = '{"a":  1}'"#, "{}"),
             (r#"data = '{"b": 2, "a": "1"}'"#, "{data}"),
             ("data = 'null'", "{data}"),
-            ("data = null", "{data}"),
+            // to_jsonb makes the same of both.
+            ("data = null", "{}"),
             ("tags = '{x}'", "{}"),
             ("tags = '{x,y}'", "{tags}"),
         ];
