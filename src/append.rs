@@ -617,6 +617,11 @@ impl Appender {
             for slot in &self.slots {
                 pg_sys::ExecDropSingleTupleTableSlot(*slot);
             }
+            for n in 0..(*self.result).ri_NumIndices as usize {
+                let index = *(*self.result).ri_IndexRelationDescs.add(n);
+                pg_sys::index_close(index, pg_sys::NoLock as i32);
+            }
+            (*self.result).ri_NumIndices = 0;
             pg_sys::ExecCloseResultRelations(self.estate);
             pg_sys::FreeExecutorState(self.estate);
             pg_sys::table_close(self.relation, pg_sys::NoLock as i32);

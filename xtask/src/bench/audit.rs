@@ -1,6 +1,8 @@
 //! What change capture and enqueueing cost a writer, beside the same in PL/pgSQL: one server, one run,
 //! the same table, the same indexes. Each figure is microseconds a row over no trigger at all.
 
+use std::collections::HashMap;
+
 use anyhow::Result;
 use plugin_webhooks_e2e::postgres::Client;
 use plugin_webhooks_e2e::{Database, Server};
@@ -19,7 +21,8 @@ const WAYS: [&str; 4] = ["plain", "by_statement", "by_row", "plpgsql"];
 /// What is subscribed before the measurement.
 struct Scene {
     name: &'static str,
-    prepare: &'static str,
+    /// Whether the log has the indexes of a database from before the extension.
+    seven_indexes: bool,
     /// Installations of the tenant that hear of every change.
     hear: usize,
     /// Installations of the tenant that hear of another table.
@@ -31,42 +34,42 @@ struct Scene {
 const SCENES: [Scene; 6] = [
     Scene {
         name: "audit only",
-        prepare: "",
+        seven_indexes: false,
         hear: 0,
         deaf: 0,
         strangers: 0,
     },
     Scene {
         name: "one subscription",
-        prepare: "",
+        seven_indexes: false,
         hear: 1,
         deaf: 0,
         strangers: 0,
     },
     Scene {
         name: "one of 100 subscriptions",
-        prepare: "",
+        seven_indexes: false,
         hear: 1,
         deaf: 99,
         strangers: 0,
     },
     Scene {
         name: "one, 10,000 of other tenants",
-        prepare: "",
+        seven_indexes: false,
         hear: 1,
         deaf: 0,
         strangers: 10_000,
     },
     Scene {
         name: "audit only, seven indexes",
-        prepare: "select seven_indexes()",
+        seven_indexes: true,
         hear: 0,
         deaf: 0,
         strangers: 0,
     },
     Scene {
         name: "one subscription, seven indexes",
-        prepare: "select seven_indexes()",
+        seven_indexes: true,
         hear: 1,
         deaf: 0,
         strangers: 0,
@@ -103,12 +106,9 @@ pub fn measure(server: &Server, figures: &mut Figures) -> Result<()> {
     for scene in &SCENES {
         println!("{}", scene.name);
         let database = prepare(server, scene)?;
-        let mut times = Times::new();
+        let mut times = Times::default();
         for _ in 0..ROUNDS {
-            for way in WAYS {
-                // A session of its own: nothing is planned for tables that were empty then.
-                round(&database, way, &mut times)?;
-            }
+            round(&database, &mut times)?;
         }
         times.report(scene, figures);
     }
@@ -122,7 +122,9 @@ fn prepare(server: &Server, scene: &Scene) -> Result<Database> {
     let mut client = database.client();
     client.batch_execute("set statement_timeout = 0")?;
     client.batch_execute(MODEL)?;
-    client.batch_execute(scene.prepare)?;
+    if scene.seven_indexes {
+        client.batch_execute("select seven_indexes()")?;
+    }
     client.execute(
         "select subscribe($1::text::uuid, $2, $3, $4)",
         &[
@@ -132,6 +134,7 @@ fn prepare(server: &Server, scene: &Scene) -> Result<Database> {
             &i32::try_from(scene.strangers)?,
         ],
     )?;
+    client.batch_execute("analyze")?;
     for way in WAYS {
         for (_, statement) in BULK_STATEMENTS {
             client.batch_execute(&filled(statement, way))?;
@@ -145,32 +148,42 @@ fn filled(statement: &str, way: &str) -> String {
     statement.replace("{}", way).replace("{tenant}", TENANT)
 }
 
-fn round(database: &Database, way: &'static str, times: &mut Times) -> Result<()> {
-    let mut client = database.client();
-    client.batch_execute("set statement_timeout = 0; set synchronous_commit = off")?;
-    for (name, statement) in BULK_STATEMENTS {
-        let micros = timed(&mut client, &filled(statement, way))? / BULK as f64;
-        times.add("bulk", name, way, micros);
+/// Each statement in all ways, one after the other: what disturbs the machine disturbs them all.
+fn round(database: &Database, times: &mut Times) -> Result<()> {
+    // Sessions of their own: nothing is planned for tables that were empty then.
+    let mut sessions: Vec<(&str, Client)> = WAYS.map(|way| (way, database.client())).into();
+    for (way, client) in &mut sessions {
+        client.batch_execute(&format!(
+            "set statement_timeout = 0; set synchronous_commit = off; alter table {way} alter id restart with 1"
+        ))?;
     }
-    client.batch_execute(&format!("alter table {way} alter id restart with 1"))?;
+    for (name, statement) in BULK_STATEMENTS {
+        for (way, client) in &mut sessions {
+            let micros = timed(client, &filled(statement, way))? / BULK as f64;
+            times.add("bulk", name, way, micros);
+        }
+    }
+    for (way, client) in &mut sessions {
+        client.batch_execute(&format!("alter table {way} alter id restart with 1"))?;
+    }
     for (name, statement) in SINGLE_STATEMENTS {
-        let micros = timed(
-            &mut client,
-            &format!(
+        for (way, client) in &mut sessions {
+            let loop_of_singles = format!(
                 "do $$ begin for k in 1 .. {SINGLE} loop {}; end loop; end $$",
                 filled(statement, way)
-            ),
-        )? / SINGLE as f64;
-        times.add("single", name, way, micros);
+            );
+            let micros = timed(client, &loop_of_singles)? / SINGLE as f64;
+            times.add("single", name, way, micros);
+        }
     }
-    // What is left over must not slow the next way down.
+    // What is left over must not slow the next round down.
     for statement in [
         "delete from pl.queue",
         "delete from int.plugin_delivery_queue",
         "vacuum",
         "checkpoint",
     ] {
-        client.batch_execute(statement)?;
+        sessions[0].1.batch_execute(statement)?;
     }
     Ok(())
 }
@@ -182,60 +195,73 @@ fn timed(client: &mut Client, statement: &str) -> Result<f64> {
     Ok(started.elapsed().as_secs_f64() * 1e6)
 }
 
-/// Microseconds a row, by kind of statement and way of tracking.
-struct Times(Vec<(&'static str, &'static str, &'static str, Vec<f64>)>);
+/// Microseconds a row of each round, by kind of statement and way of tracking.
+#[derive(Default)]
+struct Times(HashMap<(&'static str, &'static str, String), Vec<f64>>);
 
 impl Times {
-    fn new() -> Times {
-        Times(Vec::new())
-    }
-
-    fn add(&mut self, size: &'static str, name: &'static str, way: &'static str, micros: f64) {
-        let known = self
-            .0
-            .iter_mut()
-            .find(|(s, n, w, _)| (*s, *n, *w) == (size, name, way));
-        match known {
-            Some((.., runs)) => runs.push(micros),
-            None => self.0.push((size, name, way, vec![micros])),
-        }
-    }
-
-    fn median(&self, size: &str, name: &str, way: &str) -> f64 {
+    fn add(&mut self, size: &'static str, name: &'static str, way: &str, micros: f64) {
         self.0
+            .entry((size, name, way.to_owned()))
+            .or_default()
+            .push(micros);
+    }
+
+    fn of(&self, size: &'static str, name: &'static str, way: &str) -> &[f64] {
+        self.0
+            .get(&(size, name, way.to_owned()))
+            .map_or(&[], Vec::as_slice)
+    }
+
+    /// What a way costs over no trigger, round by round.
+    fn over(&self, size: &'static str, name: &'static str, way: &str) -> Vec<f64> {
+        let plain = self.of(size, name, "plain");
+        self.of(size, name, way)
             .iter()
-            .find(|(s, n, w, _)| (*s, *n, *w) == (size, name, way))
-            .map_or(f64::NAN, |(.., runs)| percentile(runs, 0.5))
+            .zip(plain)
+            .map(|(micros, plain)| micros - plain)
+            .collect()
     }
 
     fn report(&self, scene: &Scene, figures: &mut Figures) {
         for size in ["bulk", "single"] {
             for name in ["insert", "update", "delete"] {
-                let plain = self.median(size, name, "plain");
-                let over = |way| self.median(size, name, way) - plain;
-                let (statement, row, model) =
-                    (over("by_statement"), over("by_row"), over("plpgsql"));
+                let [statement, row, model] =
+                    ["by_statement", "by_row", "plpgsql"].map(|way| self.over(size, name, way));
+                let share = |way: &[f64]| -> Vec<f64> {
+                    way.iter()
+                        .zip(&model)
+                        .map(|(micros, model)| 100.0 * micros / model)
+                        .collect()
+                };
+                let median = |runs: &[f64]| percentile(runs, 0.5);
                 println!(
-                    "  {size} {name}: no trigger {plain:.1} µs; over it: statement triggers {statement:.1}, row triggers {row:.1}, PL/pgSQL {model:.1}"
+                    "  {size} {name}: no trigger {:.1} µs; over it: statement triggers {:.1} ({:.0} %), row triggers {:.1} ({:.0} %), PL/pgSQL {:.1}",
+                    median(self.of(size, name, "plain")),
+                    median(&statement),
+                    median(&share(&statement)),
+                    median(&row),
+                    median(&share(&row)),
+                    median(&model),
                 );
                 let title = format!("{}, {size} {name}", scene.name);
                 figures.add(
-                    format!("{title}: over no trigger"),
-                    "µs/row",
-                    vec![statement],
-                    "statement triggers of audit.track, enqueueing included",
-                );
-                figures.add(
                     format!("{title}: of PL/pgSQL"),
                     "%",
-                    vec![100.0 * statement / model],
-                    "the same over the same, in PL/pgSQL",
+                    share(&statement),
+                    "statement triggers of audit.track, over no trigger, enqueueing included",
                 );
                 figures.add(
-                    format!("{title}, row triggers: of PL/pgSQL"),
+                    format!("{title}, by row: of PL/pgSQL"),
                     "%",
-                    vec![100.0 * row / model],
+                    share(&row),
                     "a row trigger that calls audit.log_entity_change()",
+                );
+                figures.add(
+                    format!("{title}: over no trigger"),
+                    "µs/row",
+                    statement,
+                    "statement triggers of audit.track",
                 );
             }
         }
