@@ -584,6 +584,18 @@ pub fn guarded<R>(body: impl FnOnce() -> R) -> std::result::Result<R, String> {
     }
 }
 
+/// Runs `body` with a snapshot of now: what only reads would use the one that is active.
+/// An error inside leaves through the abort of its (sub)transaction, which pops the snapshot.
+pub fn with_latest_snapshot<R>(body: impl FnOnce() -> R) -> R {
+    // SAFETY: pushed and popped in pairs, inside a transaction.
+    unsafe {
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        let result = body();
+        pg_sys::PopActiveSnapshot();
+        result
+    }
+}
+
 /// A setting of the session, `None` where it is unknown or empty.
 pub fn session_setting(name: &CStr) -> Option<String> {
     // SAFETY: with missing_ok the function returns null instead of raising.

@@ -573,7 +573,9 @@ const NO_SECRET_REMEDY: &str =
 
 /// A broken secret must not stop the others: it costs a subtransaction.
 fn resolve(name: &str) -> Result<Option<Plaintext>, Unreadable> {
-    let (reason, remedy) = match pg::guarded(|| secrets::by_name(name)) {
+    // The claim saw rows that are younger than the transaction's snapshot; so must this.
+    let (reason, remedy) = match pg::guarded(|| pg::with_latest_snapshot(|| secrets::by_name(name)))
+    {
         Ok(Ok(secret)) => return Ok(secret),
         Ok(Err(report)) => (
             report.message().to_string(),

@@ -598,6 +598,36 @@ mod a_secret {
         }
     }
 
+    /// The worker's transaction may have begun before the rotation whose deliveries it claims.
+    #[test]
+    fn that_is_rotated_while_the_worker_looks_signs_what_is_written_afterwards() {
+        let database = shared_server().database();
+        let receiver = Receiver::http();
+        let mut client = database.client();
+        run(&mut client, &create("signing"));
+        install(&mut client, &receiver.url("/"));
+        // The worker reads this table after it has begun and before it claims.
+        let mut holder = database.client();
+        run(
+            &mut holder,
+            "begin; lock table plugin_webhooks.instance in access exclusive mode",
+        );
+        wait_until(SOON, "the worker to wait in the middle of a look", || {
+            count(
+                &mut client,
+                "select count(*) from pg_locks where not granted
+                 and relation = 'plugin_webhooks.instance'::regclass",
+            ) == 1
+        });
+        run(
+            &mut client,
+            "select plugin_webhooks.update_secret(id, 'rotated') from plugin_webhooks.secret_names",
+        );
+        insert_thing(&mut client);
+        run(&mut holder, "rollback");
+        assert_signed(&receiver.wait_for(1, SOON)[0], "rotated");
+    }
+
     #[test]
     fn that_is_rolled_back_was_never_there() {
         let database = shared_server().database();
