@@ -164,11 +164,6 @@ impl Dispatcher {
         self.warned.clear();
     }
 
-    /// Whether so much is on its way that outcomes are better written many at a time.
-    pub fn is_busy(&self) -> bool {
-        self.young(Instant::now()) > self.config.max_in_flight / 4
-    }
-
     /// How long the worker may wait for its latch.
     pub fn pause(&self) -> Duration {
         let now = Instant::now();

@@ -20,10 +20,6 @@ const LONGEST_REST: Duration = Duration::from_secs(30);
 /// DDL that keeps the worker out for longer is worth a line in the log, and again after each doubling.
 const LONG_BLOCKED: Duration = Duration::from_secs(5);
 
-/// A busy worker looks at the queue no sooner than this after its last look: a look costs half a
-/// millisecond, whether it settles and claims one delivery or a hundred.
-const BREATH: Duration = Duration::from_millis(2);
-
 /// Why a wait ended.
 #[derive(PartialEq, Eq)]
 pub enum Woken {
@@ -75,23 +71,6 @@ pub fn wait(timeout: Duration) -> Woken {
         Woken::Latch
     } else {
         Woken::Timeout
-    }
-}
-
-/// Waits whatever happens; only for moments.
-fn breathe(moment: Duration) {
-    let milliseconds = i64::try_from(moment.as_millis()).unwrap_or(0);
-    if milliseconds > 0 {
-        // SAFETY: waits for no latch; the postmaster's death ends the process.
-        unsafe {
-            pg_sys::WaitLatch(
-                std::ptr::null_mut(),
-                (pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as i32,
-                milliseconds,
-                pg_sys::PG_WAIT_EXTENSION,
-            );
-        }
-        pgrx::check_for_interrupts!();
     }
 }
 
@@ -222,9 +201,6 @@ fn serve(extension: pg_sys::Oid) {
         }
         let started = Instant::now();
         wait(pause);
-        if dispatcher.is_busy() {
-            breathe(BREATH.saturating_sub(started.elapsed()));
-        }
         // Commits must not turn a failing queue into a busy loop.
         while failures > 0 && started.elapsed() < pause {
             wait(pause.saturating_sub(started.elapsed()));
