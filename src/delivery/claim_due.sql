@@ -3,6 +3,8 @@
 -- $7 bytes of stored payloads after which no more rows are taken.
 -- The recursion visits each installation with pending rows once, so that a million rows of one
 -- cost no more than one; `turn` then deals them out in rounds.
+-- coalesce keeps the planner from looking the ids up in the partial index on pending rows: statistics from
+-- before a burst say that it is empty.
 WITH RECURSIVE waiting (id) AS (
     (SELECT q.plugin_installation_id FROM int.plugin_delivery_queue AS q
      WHERE q.status = 'pending' ORDER BY q.plugin_installation_id LIMIT 1)
@@ -28,7 +30,7 @@ WITH RECURSIVE waiting (id) AS (
 ), chosen AS MATERIALIZED (
     SELECT q.id, pg_catalog.pg_column_size(q.payload) AS size FROM int.plugin_delivery_queue AS q
     WHERE q.id = ANY (ARRAY(SELECT due.id FROM due ORDER BY due.turn, due.next_attempt_at LIMIT $1))
-      AND q.status = 'pending'
+      AND coalesce(q.status, '') = 'pending'
     FOR UPDATE SKIP LOCKED
 ), fitting AS (
     SELECT s.id FROM (

@@ -16,7 +16,7 @@ WITH handed AS (
 ), chosen AS MATERIALIZED (
     SELECT q.id, pg_catalog.pg_column_size(q.payload) AS size FROM int.plugin_delivery_queue AS q
     WHERE q.id = ANY (ARRAY(SELECT roomy.id FROM roomy ORDER BY roomy.turn, roomy.next_attempt_at LIMIT $1))
-      AND q.status = 'sending' AND q.claim_id IS NULL
+      AND coalesce(q.status, '') = 'sending' AND q.claim_id IS NULL
     FOR UPDATE SKIP LOCKED
 ), fitting AS (
     SELECT s.id FROM (

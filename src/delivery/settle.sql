@@ -12,4 +12,4 @@ FROM ROWS FROM (
     pg_catalog.unnest($1::uuid[]), pg_catalog.unnest($2::bigint[]), pg_catalog.unnest($3::text[]),
     pg_catalog.unnest($4::int[]), pg_catalog.unnest($5::text[]), pg_catalog.unnest($6::float8[])
 ) AS o (id, claim_id, status, failures, error, delay)
-WHERE q.id = o.id AND q.claim_id = o.claim_id AND q.status = 'sending'
+WHERE q.id = o.id AND q.claim_id = o.claim_id AND coalesce(q.status, '') = 'sending'
