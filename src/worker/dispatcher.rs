@@ -193,11 +193,12 @@ impl Dispatcher {
         if self.sweeper.due_in() > Duration::ZERO {
             return Ok(());
         }
+        let busy = self.young(Instant::now()) > self.config.max_in_flight / 4;
         let (sweeper, retention) = (&mut self.sweeper, &self.config.retention);
         transaction::run(c"deleting old rows", || {
             // A copy keeps its rows as they came.
             if main_loop::extension() == Some(self.extension) && home::is_here() && lock_queue() {
-                sweeper.sweep(retention);
+                sweeper.sweep(retention, busy);
             }
         })
     }

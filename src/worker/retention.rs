@@ -8,8 +8,10 @@ use crate::settings::Retention;
 
 /// Rows looked at in one step, about two milliseconds of work: deliveries wait no longer for it.
 const ROWS: i32 = 500;
-/// After a step, rest this many times as long as it took: at most 4 % of the time is spent here.
+/// After a step, rest this many times as long as it took: at most 4 % of the time is spent on a table.
 const REST_FACTOR: u32 = 24;
+/// The same while deliveries keep the worker busy. What is deleted has to be vacuumed as well.
+const BUSY_REST_FACTOR: u32 = 199;
 /// The rest after a walk has come to rows that are too young.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
@@ -29,7 +31,12 @@ impl Walker {
     }
 
     /// One step, if it is time. `shortest` is the shortest age that ends a row's life.
-    fn step(&mut self, shortest: Option<Duration>, purge: impl FnOnce(i64) -> queue::Walk) {
+    fn step(
+        &mut self,
+        shortest: Option<Duration>,
+        rest_factor: u32,
+        purge: impl FnOnce(i64) -> queue::Walk,
+    ) {
         let now = Instant::now();
         if now < self.not_before {
             return;
@@ -56,7 +63,7 @@ impl Walker {
             };
             Duration::ZERO
         };
-        self.not_before = Instant::now() + rest.max(took * REST_FACTOR);
+        self.not_before = Instant::now() + rest.max(took * rest_factor);
     }
 }
 
@@ -81,14 +88,15 @@ impl Sweeper {
         next.saturating_duration_since(Instant::now())
     }
 
-    /// The steps that are due; inside a transaction.
-    pub fn sweep(&mut self, retention: &Retention) {
+    /// The steps that are due; inside a transaction. `busy`: deliveries need the worker's time.
+    pub fn sweep(&mut self, retention: &Retention, busy: bool) {
+        let rest_factor = if busy { BUSY_REST_FACTOR } else { REST_FACTOR };
         let shortest = retention.delivered.into_iter().chain(retention.dead).min();
-        self.queue.step(shortest, |start| {
+        self.queue.step(shortest, rest_factor, |start| {
             queue::purge(start, ROWS, retention.delivered, retention.dead)
         });
         let shortest = retention.attempts.filter(|_| attempts::exist());
-        self.attempts.step(shortest, |start| {
+        self.attempts.step(shortest, rest_factor, |start| {
             attempts::purge(start, ROWS, shortest.unwrap_or(Duration::MAX))
         });
     }
