@@ -5,24 +5,18 @@
 // ErrorReport is what pgrx raises; it is built once in a call that fails.
 #![allow(clippy::result_large_err)]
 
-mod append;
 mod audit;
-mod catalog;
+mod caller;
 mod delivery;
 mod error;
-mod home;
-mod host;
-mod host_keys;
 mod inbound;
-mod installation;
-mod invalidation;
+mod instance;
+mod lifecycle;
 mod pg;
-mod printed;
-mod raw;
+mod references;
+mod rpc;
 mod secrets;
 mod settings;
-mod subscription;
-mod take_over;
 mod worker;
 
 use pgrx::prelude::*;
@@ -89,6 +83,6 @@ mod pgrx_tests;
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     settings::define();
-    invalidation::init();
+    pg::cache::init();
     worker::init();
 }

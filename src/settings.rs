@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
-use plugin_webhooks_core::lanes;
+use plugin_webhooks_core::limiter;
 
 /// When a running worker delivers.
 #[derive(PostgresGucEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -292,7 +292,7 @@ fn age(setting: &GucSetting<i32>) -> Option<Duration> {
 pub struct Worker {
     pub max_in_flight: usize,
     pub max_slow_in_flight: usize,
-    pub bounds: lanes::Bounds,
+    pub bounds: limiter::Bounds,
     pub retry_schedule: String,
     pub retention: Retention,
     pub allowed_networks: String,
@@ -310,7 +310,7 @@ pub fn worker() -> Worker {
     Worker {
         max_in_flight: count(&MAX_IN_FLIGHT),
         max_slow_in_flight: usize::try_from(MAX_SLOW_IN_FLIGHT.get()).unwrap_or(0),
-        bounds: lanes::Bounds {
+        bounds: limiter::Bounds {
             window: count(&MAX_IN_FLIGHT_PER_INSTALLATION),
             longest_rest: duration_ms(&MAX_PROBE_INTERVAL),
         },

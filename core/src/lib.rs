@@ -2,9 +2,9 @@
 //! address policy, retry schedule, fair shares, request building and the HTTP sender threads.
 //! It never calls into a database and never logs; callers decide what to do with its results.
 
-pub mod egress;
+pub mod address_policy;
 pub mod endpoint;
-pub mod lanes;
+pub mod limiter;
 pub mod request;
 pub mod retry;
 pub mod sender;

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use plugin_webhooks_core::{
-    egress::{self, AllowedNetworks},
+    address_policy::{self, AllowedNetworks},
     endpoint::{read_stored, validate},
 };
 use url::Host;
@@ -28,7 +28,7 @@ fn target(scheme: &str, host: &str) -> Target {
         Host::Ipv6(ip) => ip.into(),
         Host::Domain(_) => return Target::Name,
     };
-    match egress::check(ip, scheme == "http", &AllowedNetworks::default()) {
+    match address_policy::check(ip, scheme == "http", &AllowedNetworks::default()) {
         Ok(()) => Target::Allowed,
         Err(_) => Target::Denied,
     }

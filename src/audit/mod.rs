@@ -2,20 +2,20 @@
 //! to tables. The row is turned into jsonb with the writer's rights (a column's type may bring
 //! code of its owner); only the insert runs as the owner of the audit log.
 
-mod convert;
-mod log;
 mod origin;
 mod table;
+mod to_jsonb;
 mod track;
+mod writer;
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::prelude::*;
 
-use self::log::Log;
-pub use convert::Change;
-use convert::{Version, Versions};
+use self::writer::Log;
 use table::Table;
+pub use to_jsonb::Change;
+use to_jsonb::{Version, Versions};
 
 use crate::error::{self, Error};
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use pgrx::{Uuid, pg_sys};
 use serde_json::Value;
 
-use crate::{host, pg};
+use crate::{caller, pg};
 
 /// Who changed it. The values are kept as PostgreSQL keeps them.
 #[derive(Default)]
@@ -72,7 +72,7 @@ impl Origin {
                 })
             })
         } else {
-            host::claimed_user()
+            caller::claimed_user()
         };
         Origin {
             user: user.map(|user| *user.as_bytes()),
@@ -107,7 +107,7 @@ impl Asked {
             claims: pg::session_setting(c"request.jwt.claims"),
             legacy_user: pg::session_setting(c"request.jwt.claim.sub"),
             headers: pg::session_setting(c"request.headers"),
-            transaction: host::has_auth_uid().then_some(transaction),
+            transaction: caller::has_auth_uid().then_some(transaction),
         }
     }
 }

@@ -10,7 +10,7 @@ use pgrx::pg_sys;
 
 use crate::delivery::enqueue;
 use crate::error::{self, Error};
-use crate::{invalidation, pg};
+use crate::pg::{self, cache};
 
 /// The trigger function's symbol in this library.
 pub const SYMBOL: &CStr = c"log_entity_change_wrapper";
@@ -97,7 +97,7 @@ thread_local! {
 impl Table {
     /// The table behind an open relation.
     pub fn of(relation: pg_sys::Relation) -> error::Result<Rc<Table>> {
-        let generation = invalidation::generation();
+        let generation = cache::generation();
         // SAFETY: the caller's relation is open.
         let oid = unsafe { (*relation).rd_id };
         let known = KNOWN.with_borrow(|known| {
@@ -109,7 +109,7 @@ impl Table {
         if let Some(table) = known {
             return Ok(table);
         }
-        invalidation::watch(oid);
+        cache::watch(oid);
         let table = Rc::new(Table::learn(relation)?);
         KNOWN.with_borrow_mut(|known| {
             if known

@@ -7,8 +7,8 @@ use pgrx::{Uuid, pg_sys};
 use super::queue::{Walk, interval, walk};
 use crate::pg;
 
-const LOG: &str = include_str!("log_attempts.sql");
-const PURGE: &str = include_str!("purge_attempts.sql");
+const LOG: &str = include_str!("sql/log_attempts.sql");
+const PURGE: &str = include_str!("sql/purge_attempts.sql");
 
 /// What one attempt was like.
 pub struct Attempt {

@@ -12,14 +12,14 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::prelude::*;
 
-pub use super::matching::table_key;
-use super::matching::{Matcher, Subscription};
 use super::payload;
-use crate::append::{Appender, Fate, Layout};
+pub use super::subscriptions::table_key;
+use super::subscriptions::{Matcher, Subscription};
 use crate::audit::Change;
 use crate::error::{self, Error};
+use crate::pg::append::{Appender, Fate, Layout};
 use crate::settings::{self, Dispatch};
-use crate::{home, host_keys, pg, worker};
+use crate::{instance, pg, references, worker};
 
 const SYMBOL: &CStr = c"enqueue_plugin_events_from_audit_wrapper";
 const INSTALLATION: &str = "plugin_installation_id";
@@ -116,7 +116,7 @@ impl Enqueuer {
         if self.queue.is_none() {
             // The tenant is that of the installation.
             self.queue = Appender::open(&QUEUE, |trigger| {
-                if pg::is_own_function(trigger.tgfoid, host_keys::CHECK_SYMBOL) {
+                if pg::is_own_function(trigger.tgfoid, references::CHECK_SYMBOL) {
                     return Fate::Replaced;
                 }
                 Fate::Fires
@@ -180,7 +180,7 @@ fn wake_after(enqueued: usize) {
 
 /// The statement that enqueues what it finds in `changes`.
 fn statement(changes: &str, at_home: &str) -> String {
-    include_str!("enqueue.sql")
+    include_str!("sql/enqueue.sql")
         .replace("{changes}", changes)
         .replace("{at_home}", at_home)
 }
@@ -194,7 +194,7 @@ fn enqueue_by_statement(change: i64) -> usize {
             "$2",
         )
     });
-    let at_home = home::was_here();
+    let at_home = instance::was_here();
     pg::as_owner_of(c"int", c"plugin_delivery_queue", || {
         pg::run_kept(
             sql,
@@ -210,7 +210,7 @@ fn enqueue_inserted(trigger: &pgrx::PgTrigger<'_>) -> usize {
     static STATEMENT: OnceLock<String> = OnceLock::new();
     let sql = STATEMENT.get_or_init(|| statement("inserted", "$1"));
     let data = std::ptr::from_ref(trigger.trigger_data()).cast_mut();
-    let at_home = home::was_here();
+    let at_home = instance::was_here();
     pg::as_owner_of(c"int", c"plugin_delivery_queue", || {
         Spi::connect(|client| {
             // SAFETY: makes the transition table visible to this SPI connection only.

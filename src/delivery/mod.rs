@@ -2,7 +2,6 @@
 
 pub mod attempts;
 pub mod enqueue;
-mod matching;
 mod payload;
-pub mod processor;
 pub mod queue;
+mod subscriptions;

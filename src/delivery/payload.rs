@@ -4,8 +4,8 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::{Datum, JsonbIteratorToken as Token, JsonbParseState, JsonbValue};
 
 use super::enqueue::AuditedChange;
-use super::matching::Subscription;
-use crate::raw::{self, null, number, string};
+use super::subscriptions::Subscription;
+use crate::pg::unguarded::{self, null, number, string};
 
 /// The payload in the current memory context.
 ///
@@ -22,19 +22,21 @@ struct Builder(*mut JsonbParseState);
 impl Builder {
     unsafe fn token(&mut self, token: Token::Type) -> *mut JsonbValue {
         // SAFETY: tokens come in a valid order, here and below.
-        unsafe { raw::pushJsonbValue(&mut self.0, token, std::ptr::null_mut()) }
+        unsafe { unguarded::pushJsonbValue(&mut self.0, token, std::ptr::null_mut()) }
     }
 
     unsafe fn key(&mut self, key: &'static str) {
         // SAFETY: the name is static.
-        unsafe { raw::pushJsonbValue(&mut self.0, Token::WJB_KEY, &mut text(key.as_bytes())) };
+        unsafe {
+            unguarded::pushJsonbValue(&mut self.0, Token::WJB_KEY, &mut text(key.as_bytes()))
+        };
     }
 
     unsafe fn add(&mut self, key: &'static str, mut value: JsonbValue) {
         // SAFETY: the value is alive until the object is finished.
         unsafe {
             self.key(key);
-            raw::pushJsonbValue(&mut self.0, Token::WJB_VALUE, &mut value);
+            unguarded::pushJsonbValue(&mut self.0, Token::WJB_VALUE, &mut value);
         }
     }
 
@@ -43,12 +45,12 @@ impl Builder {
         unsafe {
             self.key("changed_fields");
             let Some(fields) = change.change.changed_fields else {
-                raw::pushJsonbValue(&mut self.0, Token::WJB_VALUE, &mut null());
+                unguarded::pushJsonbValue(&mut self.0, Token::WJB_VALUE, &mut null());
                 return;
             };
             self.token(Token::WJB_BEGIN_ARRAY);
             let (mut elements, mut count) = (std::ptr::null_mut::<Datum>(), 0);
-            raw::deconstruct_array(
+            unguarded::deconstruct_array(
                 fields.cast_mut_ptr(),
                 pg_sys::TEXTOID,
                 -1,
@@ -59,7 +61,7 @@ impl Builder {
                 &mut count,
             );
             for n in 0..count as usize {
-                raw::pushJsonbValue(
+                unguarded::pushJsonbValue(
                     &mut self.0,
                     Token::WJB_ELEM,
                     &mut datum_text(*elements.add(n)),
@@ -80,10 +82,10 @@ unsafe fn build_unguarded(
         let record_id = || datum_text(change.change.record_id);
         let mut payload = Builder(std::ptr::null_mut());
         payload.token(Token::WJB_BEGIN_OBJECT);
-        payload.add("v", number(raw::int64_to_numeric(1)));
+        payload.add("v", number(unguarded::int64_to_numeric(1)));
         payload.key("audit");
         payload.token(Token::WJB_BEGIN_OBJECT);
-        payload.add("id", number(raw::int64_to_numeric(change.id)));
+        payload.add("id", number(unguarded::int64_to_numeric(change.id)));
         payload.add("operation", text(change.operation.as_bytes()));
         payload.add("record_id", record_id());
         payload.add("table_name", text(change.name.as_bytes()));
@@ -104,7 +106,7 @@ unsafe fn build_unguarded(
         payload.add("plugin_key", text(to.plugin_key.as_bytes()));
         payload.add("installation_id", uuid(&to.installation));
         let root = payload.token(Token::WJB_END_OBJECT);
-        Datum::from(raw::JsonbValueToJsonb(root))
+        Datum::from(unguarded::JsonbValueToJsonb(root))
     }
 }
 
@@ -126,7 +128,7 @@ unsafe fn datum_text(datum: Datum) -> JsonbValue {
 
 unsafe fn uuid(bytes: &[u8; 16]) -> JsonbValue {
     // SAFETY: the bytes are valid.
-    let (text, length) = unsafe { raw::print_uuid(bytes) };
+    let (text, length) = unsafe { unguarded::print_uuid(bytes) };
     string(text, length)
 }
 
@@ -134,6 +136,6 @@ unsafe fn document(datum: Option<Datum>) -> JsonbValue {
     match datum {
         None => null(),
         // SAFETY: a jsonb datum.
-        Some(datum) => unsafe { raw::document(datum) },
+        Some(datum) => unsafe { unguarded::document(datum) },
     }
 }

@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::{Uuid, pg_sys};
-use plugin_webhooks_core::lanes::Rooms;
+use plugin_webhooks_core::limiter::Rooms;
 
 use crate::pg;
-use crate::printed::Printed;
+use crate::pg::bounded_jsonb::Printed;
 
-const CLAIM_DUE: &str = include_str!("claim_due.sql");
-const CLAIM_HANDED: &str = include_str!("claim_handed.sql");
-const RELEASE: &str = include_str!("release.sql");
-const SETTLE: &str = include_str!("settle.sql");
-const LOCKED: &str = include_str!("locked.sql");
-const RECOVER: &str = include_str!("recover.sql");
-const PURGE: &str = include_str!("purge_queue.sql");
+const CLAIM_DUE: &str = include_str!("sql/claim_due.sql");
+const CLAIM_HANDED: &str = include_str!("sql/claim_handed.sql");
+const RELEASE: &str = include_str!("sql/release.sql");
+const SETTLE: &str = include_str!("sql/settle.sql");
+const LOCKED: &str = include_str!("sql/locked.sql");
+const RECOVER: &str = include_str!("sql/recover.sql");
+const PURGE: &str = include_str!("sql/purge_queue.sql");
 
 /// A delivery that was claimed, with what is needed to send it.
 pub struct Claimed {

@@ -4,8 +4,8 @@
 use pgrx::Uuid;
 use pgrx::datum::DatumWithOid;
 
+use crate::caller;
 use crate::error::{Error, Result};
-use crate::host;
 use crate::pg::{self, Jsonb};
 
 pub const ACTION: &str = "work_order.create";
@@ -58,7 +58,7 @@ fn reference(
     let Some(text) = field(data, name) else {
         return Ok(None);
     };
-    match host::parse_uuid(&text) {
+    match caller::parse_uuid(&text) {
         Some(id) if exists(sql, &[tenant.into(), id.into()]) => Ok(Some(id)),
         _ => Err(error(name, text.chars().take(100).collect()).into()),
     }
@@ -174,8 +174,8 @@ fn assignee(data: &Jsonb, tenant: Uuid) -> Result<Option<Uuid>> {
     let Some(text) = field(data, "assigned_to") else {
         return Ok(None);
     };
-    match host::parse_uuid(&text) {
-        Some(user) if host::user_is_member(user, tenant) => Ok(Some(user)),
+    match caller::parse_uuid(&text) {
+        Some(user) if caller::user_is_member(user, tenant) => Ok(Some(user)),
         _ => Err(unknown("assigned_to", text.chars().take(100).collect()).into()),
     }
 }

@@ -7,22 +7,22 @@ use std::time::{Duration, Instant};
 
 use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
-use plugin_webhooks_core::egress::AllowedNetworks;
+use plugin_webhooks_core::address_policy::AllowedNetworks;
 use plugin_webhooks_core::endpoint::{self, Unusable};
-use plugin_webhooks_core::lanes::{Health, Lanes};
+use plugin_webhooks_core::limiter::{Health, Lanes};
 use plugin_webhooks_core::request::Request;
 use plugin_webhooks_core::retry::{Answer, Schedule, Step};
 use plugin_webhooks_core::sender::{Failure, FailureKind, Outcome, Sender, Settings};
 use plugin_webhooks_core::signature;
 
-use super::identity::Gate;
-use super::retention::Sweeper;
+use super::gate::Gate;
+use super::purge::Sweeper;
 use super::{main_loop, transaction};
 use crate::delivery::attempts::{self, Attempt};
 use crate::delivery::queue::{self, Claimed, Room, Settled, Source, Status};
 use crate::secrets::Plaintext;
 use crate::settings::{self, Dispatch};
-use crate::{error, home, pg, secrets};
+use crate::{error, instance, pg, secrets};
 
 /// How often leases that ran out are looked for.
 const RECOVER_EVERY: Duration = Duration::from_secs(10);
@@ -197,7 +197,8 @@ impl Dispatcher {
         let (sweeper, retention) = (&mut self.sweeper, &self.config.retention);
         transaction::run(c"deleting old rows", || {
             // A copy keeps its rows as they came.
-            if main_loop::extension() == Some(self.extension) && home::is_here() && lock_queue() {
+            if main_loop::extension() == Some(self.extension) && instance::is_here() && lock_queue()
+            {
                 sweeper.sweep(retention, busy);
             }
         })

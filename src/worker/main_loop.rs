@@ -8,10 +8,10 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::dispatcher::{Dispatcher, Tick};
-use super::identity::ForeignKeys;
+use super::gate::ForeignKeys;
 use super::{Lock, give_back, preloaded, take_alone, transaction};
 use crate::delivery::queue;
-use crate::{error, home};
+use crate::{error, instance};
 
 /// How long a queue that could not be reached (DDL on it, an error) is left alone: the first time, and
 /// at most.
@@ -150,7 +150,7 @@ pub extern "C-unwind" fn plugin_webhooks_worker_main(arg: pg_sys::Datum) {
 
 /// A copy leaves its rows as they came.
 fn recover_at_home() {
-    if home::is_here() {
+    if instance::is_here() {
         queue::recover(true);
     }
 }

@@ -2,10 +2,11 @@
 //! The delivering itself is in `main_loop` and `dispatcher`.
 
 mod dispatcher;
-mod identity;
+mod gate;
 mod launcher;
 mod main_loop;
-mod retention;
+mod processor;
+mod purge;
 mod transaction;
 
 use std::cell::Cell;

@@ -21,8 +21,8 @@ use ureq::{
     },
 };
 
-use super::wire::deadline;
-use crate::egress::{self, AllowedNetworks};
+use super::connector::deadline;
+use crate::address_policy::{self, AllowedNetworks};
 
 /// How long an answer is used, so that traffic over kept connections asks once in a while only.
 const KEEP_FOUND: Duration = Duration::from_secs(5);
@@ -91,7 +91,7 @@ impl Resolver for PolicyResolver {
         let mut checked = self.empty();
         for (n, ip) in addresses.iter().map(IpAddr::to_canonical).enumerate() {
             // Also those that do not fit: one denied address denies the attempt.
-            egress::check(ip, plain_http, &self.allowed)
+            address_policy::check(ip, plain_http, &self.allowed)
                 .map_err(|denied| ureq::Error::Other(Box::new(denied)))?;
             if n < 16 {
                 checked.push(SocketAddr::new(ip, port));
@@ -246,7 +246,7 @@ mod tests {
     use ureq::Error;
 
     use super::*;
-    use crate::egress::Denied;
+    use crate::address_policy::Denied;
 
     type Lookup = fn(&str) -> io::Result<Vec<IpAddr>>;
 

@@ -13,7 +13,7 @@ use std::{
 };
 
 use plugin_webhooks_core::{
-    egress::AllowedNetworks,
+    address_policy::AllowedNetworks,
     endpoint::read_stored,
     request::Request,
     sender::{Failure, Outcome, Sender, Settings},

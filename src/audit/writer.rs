@@ -7,12 +7,12 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::BuiltinOid as T;
 use pgrx::prelude::*;
 
-use super::convert::{self, Change, Versions};
 use super::origin::Origin;
 use super::table::Table;
-use crate::append::{Appender, Fate, Layout};
+use super::to_jsonb::{self, Change, Versions};
 use crate::delivery::enqueue::{self, AuditedChange, Enqueuer};
 use crate::pg;
+use crate::pg::append::{Appender, Fate, Layout};
 
 static LOG: Layout = Layout {
     schema: c"audit",
@@ -102,7 +102,7 @@ impl Log {
         // SAFETY: as promised by the caller; the row's memory is emptied only after it was copied.
         unsafe {
             let inside = pg::Inside::of(self.row);
-            let change = convert::change(&self.table, versions);
+            let change = to_jsonb::change(&self.table, versions);
             drop(inside);
             match &mut self.appender {
                 Some(appender) => {

@@ -8,7 +8,7 @@ use pgrx::{Uuid, pg_sys};
 use serde_json::Value;
 
 use crate::error::{Error, Result, required};
-use crate::{invalidation, pg};
+use crate::pg::{self, cache};
 
 /// The permission that every admin function asks for.
 pub const ADMIN: &str = "tenant.admin";
@@ -108,7 +108,7 @@ pub fn has_auth_uid() -> bool {
     thread_local! {
         static KNOWN: Cell<(u64, bool)> = const { Cell::new((0, false)) };
     }
-    let generation = invalidation::generation();
+    let generation = cache::generation();
     let (known_in, known) = KNOWN.get();
     if known_in == generation {
         return known;

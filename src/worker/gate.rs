@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::transaction;
-use crate::home;
+use crate::instance;
 
 /// How long a database that is not at home, or whose tables are in use, is left alone.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -18,16 +18,16 @@ pub struct Gate {
 impl Gate {
     /// Whether this database may send now. Call it in the transaction that claims.
     pub fn is_open(&mut self) -> bool {
-        if home::is_here() {
+        if instance::is_here() {
             self.said = None;
             return true;
         }
-        let reason = home::paused_because();
+        let reason = instance::paused_because();
         if let Some(reason) = reason
             .as_deref()
             .filter(|reason| self.said.as_deref() != Some(*reason))
         {
-            home::warn_paused(reason);
+            instance::warn_paused(reason);
         }
         self.said = reason;
         false
@@ -49,7 +49,7 @@ impl ForeignKeys {
         }
         self.looked_at = Some(Instant::now());
         // A writer may hold the tables: another time.
-        self.on =
-            transaction::run(c"checking foreign keys", home::turn_on_foreign_keys).unwrap_or(false);
+        self.on = transaction::run(c"checking foreign keys", instance::turn_on_foreign_keys)
+            .unwrap_or(false);
     }
 }

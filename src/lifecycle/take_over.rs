@@ -4,7 +4,7 @@
 use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::prelude::*;
 use pgrx::{Uuid, name};
-use plugin_webhooks_core::egress::AllowedNetworks;
+use plugin_webhooks_core::address_policy::AllowedNetworks;
 use plugin_webhooks_core::endpoint;
 
 use crate::delivery::queue;

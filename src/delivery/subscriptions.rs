@@ -11,9 +11,10 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys::BuiltinOid};
 
-use crate::{error, invalidation, pg};
+use crate::error;
+use crate::pg::{self, cache};
 
-const SUBSCRIPTIONS_OF: &str = include_str!("matching.sql");
+const SUBSCRIPTIONS_OF: &str = include_str!("sql/subscriptions.sql");
 
 /// The tables that the answer depends on.
 const SOURCES: [&CStr; 3] = [
@@ -117,7 +118,7 @@ impl Matcher {
         if let Some(known) = self.tenants.get(&tenant) {
             return Some(known.clone());
         }
-        let generation = invalidation::generation();
+        let generation = cache::generation();
         let known = REMEMBERED.with_borrow(|(of, tenants)| {
             (*of == generation)
                 .then(|| tenants.get(&tenant).cloned())
@@ -129,7 +130,7 @@ impl Matcher {
 
     fn load(&mut self, tenants: &[[u8; 16]]) {
         let kept = tells_of_changes();
-        let generation = invalidation::generation();
+        let generation = cache::generation();
         let mut loaded = read(tenants);
         let mut found = Vec::with_capacity(tenants.len());
         for tenant in tenants {
@@ -137,7 +138,7 @@ impl Matcher {
         }
         self.tenants.extend(found.iter().cloned());
         // A change that was announced meanwhile may have come too late for the query.
-        if kept && generation == invalidation::generation() {
+        if kept && generation == cache::generation() {
             REMEMBERED.with_borrow_mut(|(of, tenants)| {
                 if *of != generation || tenants.len() + found.len() > MOST_TENANTS {
                     tenants.clear();
@@ -205,7 +206,7 @@ fn tells_of_changes() -> bool {
         let Some(oid) = pg::relation(c"int", name) else {
             return false;
         };
-        invalidation::watch(oid);
+        cache::watch(oid);
         // SAFETY: opened and closed here.
         unsafe {
             let relation = pg_sys::table_open(oid, pg_sys::AccessShareLock as i32);

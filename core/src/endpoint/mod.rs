@@ -1,5 +1,5 @@
 //! Owns the rules of an installation's `config`: strict when a tenant stores one, lenient when an
-//! old row is read for sending. Never resolves the host; addresses are judged by `egress`.
+//! old row is read for sending. Never resolves the host; addresses are judged by `address_policy`.
 
 use std::{
     fmt,
@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use ureq::http;
 use url::{Host, Url};
 
-use crate::egress::{self, AllowedNetworks, Denied};
+use crate::address_policy::{self, AllowedNetworks, Denied};
 
 use crate::retry::{MAX_DELAY, MAX_DELAYS, MIN_DELAY, Schedule};
 
@@ -107,7 +107,7 @@ impl Endpoint {
             Host::Domain(_) if *allowed != AllowedNetworks::default() => return None,
             Host::Domain(_) => return plain_http.then_some(Denied::PlainHttp),
         };
-        egress::check(address, plain_http, allowed).err()
+        address_policy::check(address, plain_http, allowed).err()
     }
 }
 

@@ -1,9 +1,9 @@
 //! Owns the threads that speak HTTP: a [`Request`] goes in, an [`Outcome`] comes out.
 //! Knows no database, no queue rows and no retry rules; never blocks its caller.
 
-mod client;
+mod attempt;
+mod connector;
 mod resolver;
-mod wire;
 
 use std::{
     collections::VecDeque,
@@ -17,8 +17,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::client::Client;
-use crate::{egress::AllowedNetworks, request::Request, retry::Answer};
+use self::attempt::Client;
+use crate::{address_policy::AllowedNetworks, request::Request, retry::Answer};
 
 /// A thread without work leaves after this time.
 const IDLE: Duration = Duration::from_secs(30);
@@ -75,7 +75,7 @@ pub struct Failure {
     /// What a tenant may read: `http <status>: <start of body>` or what went wrong with the
     /// network. At most 500 characters, without control characters, never with an address that
     /// the host name resolved to, and without the body of a receiver that may not be quoted
-    /// ([`may_be_quoted`](crate::egress::may_be_quoted)).
+    /// ([`may_be_quoted`](crate::address_policy::may_be_quoted)).
     pub message: String,
     /// How long the receiver asked to be left alone (`Retry-After`), at most
     /// [`MAX_RETRY_AFTER`](crate::retry::MAX_RETRY_AFTER).

@@ -11,7 +11,7 @@ use pgrx::spi::quote_qualified_identifier;
 use pgrx::{PgTrigger, Uuid};
 
 use crate::error::{self, Error};
-use crate::{home, pg};
+use crate::{instance, pg};
 
 /// Of the trigger function that checks references.
 pub const CHECK_SYMBOL: &CStr = c"check_references_wrapper";
@@ -84,7 +84,7 @@ fn check(trigger: &PgTrigger<'_>) -> error::Result<()> {
         return Ok(());
     };
     // Of what a dump brings, the rest may come later.
-    if trigger.event().fired_by_insert() && is_old(&row) && !home::was_here() {
+    if trigger.event().fired_by_insert() && is_old(&row) && !instance::was_here() {
         return Ok(());
     }
     let keys_are_on = !keys_are_off(trigger);

@@ -3,9 +3,9 @@
 
 use pgrx::prelude::*;
 
-use super::queue;
+use crate::delivery::queue;
 use crate::error::{Error, Result};
-use crate::{home, settings, worker};
+use crate::{instance, settings, worker};
 
 const DEFAULT_BATCH: i32 = 25;
 const MAX_BATCH: i32 = 10_000;
@@ -20,8 +20,8 @@ fn rpc_process_plugin_deliveries(p_batch_size: Option<i32>) -> Result<i32> {
         Some(size) if size >= 1 => size.min(MAX_BATCH),
         _ => DEFAULT_BATCH,
     };
-    if let Some(reason) = home::paused_because() {
-        home::warn_paused(&reason);
+    if let Some(reason) = instance::paused_because() {
+        instance::warn_paused(&reason);
         return Ok(0);
     }
     queue::recover(false);

@@ -9,7 +9,7 @@ use std::mem::ManuallyDrop;
 
 use pgrx::pg_sys;
 
-use crate::{invalidation, pg};
+use crate::pg::{self, cache};
 
 /// The table and the columns that the caller fills.
 pub struct Layout {
@@ -62,7 +62,7 @@ thread_local! {
 
 impl Target {
     fn take(layout: &'static Layout) -> Option<Target> {
-        let generation = invalidation::generation();
+        let generation = cache::generation();
         let idle = IDLE.with_borrow_mut(|idle| idle.as_mut()?.remove(&std::ptr::from_ref(layout)));
         if let Some(target) = idle
             && target.generation == generation
@@ -70,7 +70,7 @@ impl Target {
             return Some(target);
         }
         let relation = pg::relation(layout.schema, layout.name)?;
-        invalidation::watch(relation);
+        cache::watch(relation);
         // SAFETY: opened and closed here; the lock stays until the end of the transaction.
         unsafe {
             let open = pg_sys::table_open(relation, pg_sys::RowExclusiveLock as i32);
@@ -347,7 +347,7 @@ impl Appender {
                 let target = Target::take(layout)?;
                 let relation = pg_sys::table_open(target.relation, pg_sys::RowExclusiveLock as i32);
                 // The lock keeps the table as it is; what came before it may have changed it.
-                if target.generation == invalidation::generation() {
+                if target.generation == cache::generation() {
                     break (target, relation);
                 }
                 pg_sys::table_close(relation, pg_sys::NoLock as i32);

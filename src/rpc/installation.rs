@@ -4,8 +4,8 @@ use pgrx::Uuid;
 use pgrx::prelude::*;
 use plugin_webhooks_core::endpoint;
 
+use crate::caller;
 use crate::error::{Error, Result, required, required_text};
-use crate::host;
 use crate::pg::{self, Jsonb};
 
 const STATUSES: [&str; 3] = ["installed", "disabled", "uninstalled"];
@@ -43,8 +43,8 @@ fn rpc_install_plugin(
     p_secret_ref: Option<&str>,
     p_config: Option<Jsonb>,
 ) -> Result<Option<Uuid>> {
-    let (tenant, caller) = host::authorize(p_tenant_id)?;
-    host::limit(&host::INSTALL, &caller, tenant)?;
+    let (tenant, caller) = caller::authorize(p_tenant_id)?;
+    caller::limit(&caller::INSTALL, &caller, tenant)?;
     let key = required_text("p_plugin_key", p_plugin_key)?;
     let config = checked_config(p_config)?;
     let plugin = pg::one::<Uuid>("SELECT id FROM int.plugins WHERE key = $1", &[key.into()])
@@ -74,8 +74,8 @@ fn rpc_update_plugin_installation(
     p_secret_ref: Option<&str>,
     p_config: Option<Jsonb>,
 ) -> Result<()> {
-    let (tenant, caller) = host::authorize(p_tenant_id)?;
-    host::limit(&host::UPDATE, &caller, tenant)?;
+    let (tenant, caller) = caller::authorize(p_tenant_id)?;
+    caller::limit(&caller::UPDATE, &caller, tenant)?;
     let installation = required("p_installation_id", p_installation_id)?;
     if let Some(status) = p_status
         && !STATUSES.contains(&status)
@@ -109,8 +109,8 @@ fn rpc_update_plugin_installation(
 
 #[pg_extern(sql = false)]
 fn rpc_uninstall_plugin(p_tenant_id: Option<Uuid>, p_installation_id: Option<Uuid>) -> Result<()> {
-    let (tenant, caller) = host::authorize(p_tenant_id)?;
-    host::limit(&host::UNINSTALL, &caller, tenant)?;
+    let (tenant, caller) = caller::authorize(p_tenant_id)?;
+    caller::limit(&caller::UNINSTALL, &caller, tenant)?;
     let installation = required("p_installation_id", p_installation_id)?;
     check_owned(tenant, installation)?;
     pg::write(

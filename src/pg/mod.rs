@@ -15,7 +15,10 @@ use pgrx::pgrx_sql_entity_graph::metadata::{
 use pgrx::prelude::*;
 use pgrx::spi::{OwnedPreparedStatement, SpiClient};
 
-use crate::raw;
+pub mod append;
+pub mod bounded_jsonb;
+pub mod cache;
+pub mod unguarded;
 
 /// A jsonb value as PostgreSQL prints it. Numbers, key order and escapes stay as they are,
 /// which parsing into a document and printing it again would not guarantee.
@@ -663,7 +666,7 @@ pub fn lower(text: &str) -> String {
     // SAFETY: reads as many bytes as given; returns a palloc'd C string.
     unsafe {
         let lower = pg_sys::ffi::pg_guard_ffi_boundary(|| {
-            raw::str_tolower(
+            unguarded::str_tolower(
                 text.as_ptr().cast(),
                 text.len(),
                 pg_sys::DEFAULT_COLLATION_OID,

@@ -10,8 +10,8 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::{Datum, JsonbValue};
 
 use super::table::{Column, Kind, Table};
-use crate::raw::{self, null, number, string, typed};
-use crate::{host, pg};
+use crate::pg::unguarded::{self, null, number, string, typed};
+use crate::{caller, pg};
 
 /// A version of a row as PostgreSQL unpacks it.
 #[derive(Clone, Copy)]
@@ -80,7 +80,7 @@ pub unsafe fn change(table: &Table, versions: Versions) -> Change {
 unsafe fn change_unguarded(table: &Table, versions: Versions) -> Change {
     // SAFETY: as promised by the caller of `change`, here and below.
     unsafe {
-        raw::check_stack_depth();
+        unguarded::check_stack_depth();
         let (Versions::Inserted(current)
         | Versions::Updated { new: current, .. }
         | Versions::Deleted(current)) = versions;
@@ -114,7 +114,7 @@ unsafe fn change_unguarded(table: &Table, versions: Versions) -> Change {
             tenant,
             tenant_datum: match tenant {
                 Some(bytes) => {
-                    let copy: *mut [u8; 16] = raw::palloc(16).cast();
+                    let copy: *mut [u8; 16] = unguarded::palloc(16).cast();
                     copy.write(bytes);
                     Some(Datum::from(copy))
                 }
@@ -128,10 +128,10 @@ unsafe fn record_id(column: &Column, row: Version) -> Datum {
     // SAFETY: as promised by the caller of `change`.
     unsafe {
         match row.get(column) {
-            None => Datum::from(raw::cstring_to_text_with_len(c"".as_ptr(), 0)),
+            None => Datum::from(unguarded::cstring_to_text_with_len(c"".as_ptr(), 0)),
             Some(value) => {
                 let (text, length) = print(column, value);
-                Datum::from(raw::cstring_to_text_with_len(text, length as c_int))
+                Datum::from(unguarded::cstring_to_text_with_len(text, length as c_int))
             }
         }
     }
@@ -145,7 +145,7 @@ unsafe fn tenant(column: &Column, row: Version) -> Option<[u8; 16]> {
             return Some(value.cast_mut_ptr::<[u8; 16]>().read());
         }
         let (text, length) = print(column, value);
-        host::uuid_bytes(std::slice::from_raw_parts(text.cast(), length))
+        caller::uuid_bytes(std::slice::from_raw_parts(text.cast(), length))
     }
 }
 
@@ -153,7 +153,7 @@ unsafe fn all_values(table: &Table, row: Version) -> *mut JsonbValue {
     // SAFETY: as promised by the caller of `change`.
     unsafe {
         let values: *mut JsonbValue =
-            raw::palloc(size_of::<JsonbValue>() * table.columns.len().max(1)).cast();
+            unguarded::palloc(size_of::<JsonbValue>() * table.columns.len().max(1)).cast();
         for (n, column) in table.columns.iter().enumerate() {
             values.add(n).write(optional(column, row.get(column)));
         }
@@ -171,8 +171,9 @@ unsafe fn update_values(
     // SAFETY: as promised by the caller of `change`.
     unsafe {
         let count = table.columns.len();
-        let after: *mut JsonbValue = raw::palloc(size_of::<JsonbValue>() * count.max(1)).cast();
-        let changed: *mut Datum = raw::palloc(size_of::<Datum>() * count.max(1)).cast();
+        let after: *mut JsonbValue =
+            unguarded::palloc(size_of::<JsonbValue>() * count.max(1)).cast();
+        let changed: *mut Datum = unguarded::palloc(size_of::<Datum>() * count.max(1)).cast();
         let mut changes = 0;
         for (n, column) in table.columns.iter().enumerate() {
             let (left, right) = (old.get(column), new.get(column));
@@ -191,7 +192,7 @@ unsafe fn update_values(
                 changes += 1;
             }
         }
-        let names = raw::construct_array(
+        let names = unguarded::construct_array(
             changed,
             changes as c_int,
             pg_sys::TEXTOID,
@@ -209,7 +210,7 @@ unsafe fn same_image(column: &Column, left: Datum, right: Datum) -> bool {
         if column.length == -1 && same_toast_pointer(left, right) {
             return true;
         }
-        raw::datum_image_eq(left, right, column.by_value, c_int::from(column.length))
+        unguarded::datum_image_eq(left, right, column.by_value, c_int::from(column.length))
     }
 }
 
@@ -243,8 +244,8 @@ unsafe fn same_value(left: *const JsonbValue, right: *const JsonbValue) -> bool 
             Type::jbvNull => true,
             Type::jbvBool => left.val.boolean == right.val.boolean,
             Type::jbvNumeric => {
-                raw::DirectFunctionCall2Coll(
-                    raw::numeric_eq,
+                unguarded::DirectFunctionCall2Coll(
+                    unguarded::numeric_eq,
                     pg_sys::InvalidOid,
                     Datum::from(left.val.numeric),
                     Datum::from(right.val.numeric),
@@ -261,7 +262,9 @@ unsafe fn same_value(left: *const JsonbValue, right: *const JsonbValue) -> bool 
                 };
                 bytes(left) == bytes(right)
             }
-            _ => raw::compareJsonbContainers(left.val.binary.data, right.val.binary.data) == 0,
+            _ => {
+                unguarded::compareJsonbContainers(left.val.binary.data, right.val.binary.data) == 0
+            }
         }
     }
 }
@@ -283,17 +286,17 @@ unsafe fn value(column: &Column, datum: Datum) -> JsonbValue {
                 value.val.boolean = datum.value() as u8 != 0;
                 value
             }
-            Kind::Int2 => number(raw::int64_to_numeric(i64::from(datum.value() as i16))),
-            Kind::Int4 => number(raw::int64_to_numeric(i64::from(datum.value() as i32))),
-            Kind::Int8 => number(raw::int64_to_numeric(datum.value() as i64)),
+            Kind::Int2 => number(unguarded::int64_to_numeric(i64::from(datum.value() as i16))),
+            Kind::Int4 => number(unguarded::int64_to_numeric(i64::from(datum.value() as i32))),
+            Kind::Int8 => number(unguarded::int64_to_numeric(datum.value() as i64)),
             Kind::Number => {
                 let (text, length) = print(column, datum);
                 let letters = std::slice::from_raw_parts(text.cast::<u8>(), length);
                 if letters.iter().any(|c| matches!(c, b'n' | b'N')) {
                     return string(text, length);
                 }
-                let numeric = raw::DirectFunctionCall3Coll(
-                    raw::numeric_in,
+                let numeric = unguarded::DirectFunctionCall3Coll(
+                    unguarded::numeric_in,
                     pg_sys::InvalidOid,
                     Datum::from(text),
                     Datum::from(pg_sys::InvalidOid),
@@ -309,7 +312,7 @@ unsafe fn value(column: &Column, datum: Datum) -> JsonbValue {
                 string(text, length)
             }
             Kind::DateTime => {
-                let text = raw::JsonEncodeDateTime(
+                let text = unguarded::JsonEncodeDateTime(
                     std::ptr::null_mut(),
                     datum,
                     column.base_type,
@@ -317,8 +320,8 @@ unsafe fn value(column: &Column, datum: Datum) -> JsonbValue {
                 );
                 string(text, libc::strlen(text))
             }
-            Kind::Jsonb => raw::document(datum),
-            Kind::Other => raw::document(raw::FunctionCall1Coll(
+            Kind::Jsonb => unguarded::document(datum),
+            Kind::Other => unguarded::document(unguarded::FunctionCall1Coll(
                 column.function,
                 pg_sys::InvalidOid,
                 datum,
@@ -331,10 +334,10 @@ unsafe fn value(column: &Column, datum: Datum) -> JsonbValue {
 unsafe fn raise_too_long() {
     // SAFETY: the three calls of the macro ereport.
     unsafe {
-        raw::errstart(pgrx::PgLogLevel::ERROR as c_int, std::ptr::null());
-        raw::errcode(pgrx::PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED as c_int);
-        raw::errmsg(c"string too long to represent as jsonb string".as_ptr());
-        raw::errfinish(
+        unguarded::errstart(pgrx::PgLogLevel::ERROR as c_int, std::ptr::null());
+        unguarded::errcode(pgrx::PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED as c_int);
+        unguarded::errmsg(c"string too long to represent as jsonb string".as_ptr());
+        unguarded::errfinish(
             c"convert.rs".as_ptr(),
             line!() as c_int,
             c"raise_too_long".as_ptr(),
@@ -348,15 +351,15 @@ unsafe fn print(column: &Column, datum: Datum) -> (*mut c_char, usize) {
     unsafe {
         match column.kind {
             Kind::Text => {
-                let value = raw::pg_detoast_datum_packed(datum.cast_mut_ptr());
+                let value = unguarded::pg_detoast_datum_packed(datum.cast_mut_ptr());
                 (
                     pgrx::vardata_any(value).cast_mut(),
                     pgrx::varsize_any_exhdr(value),
                 )
             }
-            Kind::Uuid => raw::print_uuid(datum.cast_mut_ptr()),
+            Kind::Uuid => unguarded::print_uuid(datum.cast_mut_ptr()),
             _ => {
-                let text = raw::OutputFunctionCall(column.function, datum);
+                let text = unguarded::OutputFunctionCall(column.function, datum);
                 (text, libc::strlen(text))
             }
         }
@@ -370,14 +373,15 @@ unsafe fn object(table: &Table, values: *mut JsonbValue) -> Datum {
     // SAFETY: one value for each column.
     unsafe {
         let mut state = std::ptr::null_mut();
-        raw::pushJsonbValue(&mut state, Token::WJB_BEGIN_OBJECT, std::ptr::null_mut());
+        unguarded::pushJsonbValue(&mut state, Token::WJB_BEGIN_OBJECT, std::ptr::null_mut());
         for &n in &table.key_order {
             let column = &table.columns[n];
             let mut key = string(column.name.cast_mut(), column.name_length as usize);
-            raw::pushJsonbValue(&mut state, Token::WJB_KEY, &mut key);
-            raw::pushJsonbValue(&mut state, Token::WJB_VALUE, values.add(n));
+            unguarded::pushJsonbValue(&mut state, Token::WJB_KEY, &mut key);
+            unguarded::pushJsonbValue(&mut state, Token::WJB_VALUE, values.add(n));
         }
-        let root = raw::pushJsonbValue(&mut state, Token::WJB_END_OBJECT, std::ptr::null_mut());
-        Datum::from(raw::JsonbValueToJsonb(root))
+        let root =
+            unguarded::pushJsonbValue(&mut state, Token::WJB_END_OBJECT, std::ptr::null_mut());
+        Datum::from(unguarded::JsonbValueToJsonb(root))
     }
 }

@@ -16,12 +16,13 @@ use ureq::{
 };
 
 use super::{
-    Attempted, Failure, FailureKind, Settings, lock,
+    Attempted, Failure, FailureKind, Settings,
+    connector::{self, WireConnector, WireError},
+    lock,
     resolver::PolicyResolver,
-    wire::{self, WireConnector, WireError},
 };
 use crate::{
-    egress::{self, AllowedNetworks, Denied},
+    address_policy::{self, AllowedNetworks, Denied},
     request::Request,
     retry::MAX_RETRY_AFTER,
 };
@@ -66,7 +67,7 @@ impl Client {
             allowed_networks: settings.allowed_networks.clone(),
             show_internal_bodies: settings.show_internal_bodies,
             connect_timeout: settings.connect_timeout,
-            tls: wire::tls_config(settings.extra_ca_pem.as_deref())?,
+            tls: connector::tls_config(settings.extra_ca_pem.as_deref())?,
         };
         let agent = Mutex::new(parts.agent());
         Ok(Self { parts, agent })
@@ -79,7 +80,8 @@ impl Client {
         match send(&agent, request) {
             Ok(response) => {
                 let show = self.parts.show_internal_bodies;
-                let quote = wire::last_peer().is_some_and(|peer| egress::may_be_quoted(peer, show));
+                let quote = connector::last_peer()
+                    .is_some_and(|peer| address_policy::may_be_quoted(peer, show));
                 judge(response, quote)
             }
             Err(error) => Attempted {

@@ -3,8 +3,9 @@
 use pgrx::Uuid;
 use pgrx::prelude::*;
 
+use super::installation;
 use crate::error::{Error, Result, required, required_text};
-use crate::{host, installation, pg};
+use crate::{caller, pg};
 
 const OPERATIONS: [&str; 3] = ["INSERT", "UPDATE", "DELETE"];
 
@@ -50,8 +51,8 @@ fn rpc_upsert_plugin_webhook_subscription(
     p_changed_fields_allowlist: Option<Vec<Option<String>>>,
     p_include_payload: Option<bool>,
 ) -> Result<Option<Uuid>> {
-    let (tenant, caller) = host::authorize(p_tenant_id)?;
-    host::limit(&host::SUBSCRIBE, &caller, tenant)?;
+    let (tenant, caller) = caller::authorize(p_tenant_id)?;
+    caller::limit(&caller::SUBSCRIBE, &caller, tenant)?;
     let installation = required("p_installation_id", p_installation_id)?;
     let schema = required_text("p_table_schema", p_table_schema)?;
     let table = required_text("p_table_name", p_table_name)?;
@@ -83,8 +84,8 @@ fn rpc_delete_plugin_webhook_subscription(
     p_tenant_id: Option<Uuid>,
     p_subscription_id: Option<Uuid>,
 ) -> Result<()> {
-    let (tenant, caller) = host::authorize(p_tenant_id)?;
-    host::limit(&host::UNSUBSCRIBE, &caller, tenant)?;
+    let (tenant, caller) = caller::authorize(p_tenant_id)?;
+    caller::limit(&caller::UNSUBSCRIBE, &caller, tenant)?;
     let subscription = required("p_subscription_id", p_subscription_id)?;
     let installation = pg::one::<Uuid>(
         "SELECT plugin_installation_id FROM int.plugin_webhook_subscriptions WHERE id = $1",
