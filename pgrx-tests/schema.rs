@@ -3,6 +3,7 @@
 #[pgrx::pg_schema]
 mod tests {
     use crate::pgrx_tests::support::{Tenant, operator, plugin, uuid};
+    use crate::status::{DeliveryStatus, InstallationStatus, TextEnum};
     use pgrx::prelude::*;
 
     fn assert_columns(table: &str, expected: &[&str]) {
@@ -310,6 +311,24 @@ mod tests {
                 operator().refused_statement(&set(table, column, value), "23514");
             }
         }
+    }
+
+    /// The words of a CHECK constraint and of an enum are the same, whatever their order.
+    fn assert_check_has_the_words_of<T: TextEnum>(constraint: &str) {
+        let definition = operator().value(&format!(
+            "select pg_get_constraintdef(oid) from pg_constraint where conname = '{constraint}'"
+        ));
+        let mut allowed: Vec<&str> = definition.split('\'').skip(1).step_by(2).collect();
+        allowed.sort_unstable();
+        let mut known: Vec<&str> = T::ALL.iter().map(|value| value.as_str()).collect();
+        known.sort_unstable();
+        assert_eq!(allowed, known, "{constraint}: {definition}");
+    }
+
+    #[pg_extern]
+    fn the_statuses_of_the_code_are_those_of_the_checks() {
+        assert_check_has_the_words_of::<DeliveryStatus>("plugin_delivery_queue_status_check");
+        assert_check_has_the_words_of::<InstallationStatus>("plugin_installations_status_check");
     }
 
     #[pg_extern]

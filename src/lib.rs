@@ -17,6 +17,7 @@ mod references;
 mod rpc;
 mod secrets;
 mod settings;
+mod status;
 mod worker;
 
 use pgrx::prelude::*;

@@ -10,6 +10,7 @@ use plugin_webhooks_core::limiter::Rooms;
 
 use crate::pg;
 use crate::pg::bounded_jsonb::Printed;
+use crate::status::{DeliveryStatus, TextEnum};
 
 const CLAIM_DUE: &str = include_str!("sql/claim_due.sql");
 const CLAIM_HANDED: &str = include_str!("sql/claim_handed.sql");
@@ -62,9 +63,9 @@ pub enum Status {
 impl Status {
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Delivered => "delivered",
-            Self::Pending => "pending",
-            Self::Dead => "dead",
+            Self::Delivered => DeliveryStatus::Delivered.as_str(),
+            Self::Pending => DeliveryStatus::Pending.as_str(),
+            Self::Dead => DeliveryStatus::Dead.as_str(),
         }
     }
 }

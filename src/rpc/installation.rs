@@ -7,8 +7,7 @@ use plugin_webhooks_core::endpoint;
 use crate::caller;
 use crate::error::{Error, Result, required, required_text};
 use crate::pg::{self, Jsonb};
-
-const STATUSES: [&str; 3] = ["installed", "disabled", "uninstalled"];
+use crate::status::{InstallationStatus, TextEnum};
 
 /// Raises unless the installation exists and belongs to the tenant.
 pub fn check_owned(tenant: Uuid, installation: Uuid) -> Result<()> {
@@ -30,6 +29,22 @@ fn checked_config(config: Option<Jsonb>) -> Result<Option<Jsonb>> {
     };
     endpoint::validate(&config.0).map_err(Error::Config)?;
     Ok(Some(config))
+}
+
+fn checked_status(word: &str) -> Result<InstallationStatus> {
+    let words = || {
+        let all = InstallationStatus::ALL;
+        let words: Vec<&str> = all.iter().map(|status| status.as_str()).collect();
+        words.join(", ")
+    };
+    InstallationStatus::parse(word).ok_or_else(|| {
+        Error::Invalid {
+            name: "p_status",
+            message: format!("\"{word}\""),
+            hint: format!("Use one of {}.", words()),
+        }
+        .into()
+    })
 }
 
 fn blank_to_null(text: Option<&str>) -> Option<&str> {
@@ -77,16 +92,7 @@ fn rpc_update_plugin_installation(
     let (tenant, caller) = caller::authorize(p_tenant_id)?;
     caller::limit(&caller::UPDATE, &caller, tenant)?;
     let installation = required("p_installation_id", p_installation_id)?;
-    if let Some(status) = p_status
-        && !STATUSES.contains(&status)
-    {
-        return Err(Error::Invalid {
-            name: "p_status",
-            message: format!("\"{status}\""),
-            hint: format!("Use one of {}.", STATUSES.join(", ")),
-        }
-        .into());
-    }
+    let status = p_status.map(checked_status).transpose()?;
     let config = checked_config(p_config)?;
     check_owned(tenant, installation)?;
     // A blank secret_ref removes it; null keeps it.
@@ -99,7 +105,7 @@ fn rpc_update_plugin_installation(
          WHERE id = $1",
         &[
             installation.into(),
-            p_status.into(),
+            status.map(InstallationStatus::as_str).into(),
             p_secret_ref.map(str::trim).into(),
             config.into(),
         ],
