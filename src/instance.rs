@@ -3,7 +3,6 @@
 //! sent until `plugin_webhooks.resume()`. Knows nothing of how deliveries are sent.
 
 use std::cell::Cell;
-use std::ffi::CStr;
 
 use pgrx::prelude::*;
 
@@ -24,17 +23,10 @@ struct Place {
 
 impl Place {
     fn here() -> Self {
-        // SAFETY: reads state that is set for the life of the backend, and a catalogue.
-        let (system, database, extension) = unsafe {
-            (
-                pg_sys::GetSystemIdentifier(),
-                pg_sys::MyDatabaseId,
-                pg_sys::get_extension_oid(c"plugin_webhooks".as_ptr(), true),
-            )
-        };
+        let extension = pg::extension(c"plugin_webhooks").unwrap_or(pg_sys::InvalidOid);
         Self {
-            system_identifier: system.to_string(),
-            database: database.to_u32().into(),
+            system_identifier: pg::system_identifier().to_string(),
+            database: pg::database().to_u32().into(),
             extension: extension.to_u32().into(),
             site: settings::site(),
         }
@@ -143,24 +135,13 @@ pub fn paused_because() -> Option<String> {
     }
 }
 
-fn database_name() -> String {
-    // SAFETY: the database that this process is connected to has a name; palloc'd.
-    unsafe {
-        let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
-        if name.is_null() {
-            return String::new();
-        }
-        CStr::from_ptr(name).to_string_lossy().into_owned()
-    }
-}
-
 /// Tells the caller or the log that deliveries wait.
 pub fn warn_paused(reason: &str) {
     error::warn(
         PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         format!(
             "plugin_webhooks: deliveries of database \"{}\" are paused: {reason}",
-            database_name()
+            pg::database_name()
         ),
         "If this database is to send them from now on, run: SELECT plugin_webhooks.resume()",
     );
@@ -189,15 +170,8 @@ fn lock_referencing_tables() -> bool {
     ]
     .iter()
     .all(|table| {
-        pg::relation(c"int", table).is_some_and(|table| {
-            // SAFETY: a lock of this transaction.
-            unsafe {
-                pg_sys::ConditionalLockRelationOid(
-                    table,
-                    pg_sys::ShareRowExclusiveLock as pg_sys::LOCKMODE,
-                )
-            }
-        })
+        pg::relation(c"int", table)
+            .is_some_and(|table| pg::try_lock_table(table, pg::TableLock::ShareRowExclusive))
     })
 }
 

@@ -38,9 +38,7 @@ fn is_old(row: &Row<'_>) -> bool {
             .flatten()
             .map(pg_sys::TimestampTz::from)
     };
-    // SAFETY: reads the transaction's state and the clock.
-    let transaction =
-        unsafe { pg_sys::GetCurrentTransactionStartTimestamp()..=pg_sys::GetCurrentTimestamp() };
+    let transaction = pg::transaction_so_far();
     stamp("created_at")
         .or_else(|| stamp("installed_at"))
         .is_some_and(|stamp| !transaction.contains(&stamp))
@@ -67,12 +65,7 @@ fn key(row: &Row<'_>, column: &str) -> Option<(DatumWithOid<'static>, String)> {
 
 /// Whether foreign keys of the trigger's table are not checked.
 fn keys_are_off(trigger: &PgTrigger<'_>) -> bool {
-    // SAFETY: the relation is open while its trigger runs, and has at least this one trigger.
-    let triggers = unsafe {
-        let description = (*trigger.trigger_data().tg_relation).trigdesc;
-        std::slice::from_raw_parts((*description).triggers, (*description).numtriggers as usize)
-    };
-    triggers
+    pg::triggers_beside(trigger)
         .iter()
         .any(|trigger| trigger.tgisinternal && trigger.tgenabled as u8 == pg_sys::TRIGGER_DISABLED)
 }

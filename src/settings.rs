@@ -4,9 +4,10 @@
 use std::ffi::CString;
 use std::time::Duration;
 
-use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use plugin_webhooks_core::limiter;
+
+use crate::pg;
 
 /// When a running worker delivers.
 #[derive(PostgresGucEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -231,8 +232,7 @@ pub fn define() {
         GucContext::Sighup,
         plain,
     );
-    // SAFETY: reserves the prefix, so that a misspelt setting is refused.
-    unsafe { pg_sys::MarkGUCPrefixReserved(c"plugin_webhooks".as_ptr()) };
+    pg::reserve_setting_prefix(c"plugin_webhooks");
 }
 
 fn text(setting: &GucSetting<Option<CString>>) -> String {
@@ -264,7 +264,7 @@ pub fn require_signature() -> bool {
 
 /// Path of the key file, absolute.
 pub fn secret_key_file() -> std::path::PathBuf {
-    in_data_directory(&text(&SECRET_KEY_FILE))
+    pg::in_data_directory(&text(&SECRET_KEY_FILE))
 }
 
 pub fn site() -> String {
@@ -322,15 +322,9 @@ pub fn worker() -> Worker {
         },
         allowed_networks: text(&ALLOWED_NETWORKS),
         show_internal_bodies: SHOW_INTERNAL_BODIES.get(),
-        ca_file: (!ca_file.is_empty()).then(|| in_data_directory(&ca_file)),
+        ca_file: (!ca_file.is_empty()).then(|| pg::in_data_directory(&ca_file)),
         connect_timeout: duration_ms(&CONNECT_TIMEOUT),
         poll_interval: duration_ms(&POLL_INTERVAL),
         idle_timeout: duration_s(&WORKER_IDLE_TIMEOUT),
     }
-}
-
-fn in_data_directory(path: &str) -> std::path::PathBuf {
-    // SAFETY: DataDir is set before any library is loaded.
-    let data = unsafe { std::ffi::CStr::from_ptr(pg_sys::DataDir) };
-    std::path::Path::new(&*data.to_string_lossy()).join(path)
 }

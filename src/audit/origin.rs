@@ -101,8 +101,7 @@ thread_local! {
 
 impl Asked {
     fn now() -> Self {
-        // SAFETY: MyProc is set in every process that runs triggers.
-        let transaction = unsafe { (*pg_sys::MyProc).lxid };
+        let transaction = pg::version::local_transaction_id();
         Self {
             claims: pg::session_setting(c"request.jwt.claims"),
             legacy_user: pg::session_setting(c"request.jwt.claim.sub"),

@@ -3,8 +3,8 @@
 
 use std::cell::Cell;
 
+use pgrx::Uuid;
 use pgrx::prelude::*;
-use pgrx::{Uuid, pg_sys};
 use serde_json::Value;
 
 use crate::error::{Error, Result, required};
@@ -85,9 +85,7 @@ pub fn uuid_bytes(text: &[u8]) -> Option<[u8; 16]> {
 /// A superuser without claims acts for any tenant. The role that counts is the session's own
 /// (or SET ROLE's), not the owner that a SECURITY DEFINER function switches to.
 pub fn is_operator() -> bool {
-    // SAFETY: both read process state; superuser_arg looks the role up in the syscache.
-    let superuser = unsafe { pg_sys::superuser_arg(pg_sys::GetOuterUserId()) };
-    superuser && pg::session_setting(c"request.jwt.claims").is_none()
+    pg::outer_user_is_superuser() && pg::session_setting(c"request.jwt.claims").is_none()
 }
 
 /// The calling user: `auth.uid()` where there is one, else claim `sub`.

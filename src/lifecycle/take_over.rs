@@ -73,13 +73,5 @@ fn refused_installations()
 
 #[pg_extern(sql = false)]
 fn grant_as_administrator(statement: &str) {
-    // SAFETY: a flag of this process; CREATE and ALTER EXTENSION reset it when an error passes.
-    // While it is set, PostgreSQL takes every grant for a part of the extension, which no dump
-    // needs to carry.
-    unsafe {
-        let creating = pg_sys::creating_extension;
-        pg_sys::creating_extension = false;
-        Spi::run(statement).unwrap_or_report();
-        pg_sys::creating_extension = creating;
-    }
+    pg::outside_extension_script(|| Spi::run(statement).unwrap_or_report());
 }

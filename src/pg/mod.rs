@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::panic::AssertUnwindSafe;
 
+use pgrx::PgTrigger;
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::Datum;
 use pgrx::pg_sys::panic::{CaughtError, ErrorReportable};
@@ -13,12 +14,26 @@ use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
 };
 use pgrx::prelude::*;
-use pgrx::spi::{OwnedPreparedStatement, SpiClient};
+use pgrx::spi::{OwnedPreparedStatement, SpiClient, SpiTupleTable};
+use zeroize::{Zeroize, Zeroizing};
 
 pub mod append;
 pub mod bounded_jsonb;
 pub mod cache;
+mod process;
+mod random;
+mod session;
+mod table_lock;
 pub mod unguarded;
+pub mod version;
+
+pub use process::{database, database_name, in_data_directory, is_in_recovery, system_identifier};
+pub use random::random_bytes;
+pub use session::{
+    hide_query, outer_user_is_superuser, outside_extension_script, reserve_setting_prefix,
+    transaction_so_far,
+};
+pub use table_lock::{TableLock, try_lock_table};
 
 /// A jsonb value as PostgreSQL prints it. Numbers, key order and escapes stay as they are,
 /// which parsing into a document and printing it again would not guarantee.
@@ -112,6 +127,26 @@ pub fn one<T: FromDatum + IntoDatum>(
     args: &[pgrx::datum::DatumWithOid<'_>],
 ) -> Option<T> {
     one_row(sql, args, |row| row.get_one::<T>()).flatten()
+}
+
+/// Copies the first column of a row, a text, and wipes the row's copy of it.
+pub fn take_text(row: &SpiTupleTable<'_>) -> Option<Zeroizing<String>> {
+    let of_type = row.column_type_oid(1).unwrap_or_report();
+    assert_eq!(of_type.value(), pg_sys::TEXTOID, "the column is a text");
+    let datum = row.get_datum_by_ordinal(1).unwrap_or_report()?;
+    // SAFETY: a text, in memory that SPI allocated for this result and that `row` borrows; nobody else
+    // reads it. Detoasting returns it or a copy, which is what is read and wiped.
+    unsafe {
+        let stored: *mut pg_sys::varlena = datum.cast_mut_ptr();
+        let plain = pg_sys::pg_detoast_datum_packed(stored);
+        let bytes = std::slice::from_raw_parts_mut(
+            pgrx::vardata_any(plain).cast_mut().cast::<u8>(),
+            pgrx::varsize_any_exhdr(plain),
+        );
+        let text = Zeroizing::new(String::from_utf8_lossy(bytes).into_owned());
+        bytes.zeroize();
+        Some(text)
+    }
 }
 
 /// Runs a statement that writes; returns the first column of the first row it returns.
@@ -327,6 +362,19 @@ pub unsafe fn triggers<'a>(relation: pg_sys::Relation) -> &'a [pg_sys::Trigger] 
         }
         std::slice::from_raw_parts((*triggers).triggers, (*triggers).numtriggers as usize)
     }
+}
+
+/// The triggers of the table whose trigger runs.
+pub fn triggers_beside<'a>(trigger: &'a PgTrigger<'_>) -> &'a [pg_sys::Trigger] {
+    // SAFETY: the executor keeps a relation open while one of its triggers runs.
+    unsafe { triggers(trigger.trigger_data().tg_relation) }
+}
+
+/// Oid of an extension in this database, or `None`. Made anew, it has another.
+pub fn extension(name: &CStr) -> Option<pg_sys::Oid> {
+    // SAFETY: a catalogue look-up inside a transaction; with missing_ok it does not raise.
+    let oid = unsafe { pg_sys::get_extension_oid(name.as_ptr(), true) };
+    (oid != pg_sys::InvalidOid).then_some(oid)
 }
 
 /// Length of a list; null is the empty one.

@@ -10,7 +10,6 @@ use std::path::Path;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use pgrx::Uuid;
-use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::prelude::*;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -43,19 +42,6 @@ fn key_error(message: String, hint: &str) -> Error {
         message,
         hint: hint.into(),
     }
-}
-
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0_u8; N];
-    // SAFETY: fills exactly N bytes of a live buffer.
-    if !unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), N) } {
-        ereport!(
-            ERROR,
-            PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
-            "no randomness available from the operating system"
-        );
-    }
-    bytes
 }
 
 /// Reads the key file; `None` when it does not exist.
@@ -104,7 +90,7 @@ fn create_key(path: &Path) -> std::io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".{}", std::process::id()));
     let draft = path.with_file_name(name);
-    let bytes = Zeroizing::new(random::<32>());
+    let bytes = Zeroizing::new(pg::random_bytes::<32>());
     let text = Zeroizing::new(hex::encode(&bytes[..]));
     let written = (|| {
         let mut file = fs::OpenOptions::new()
@@ -162,7 +148,7 @@ fn storing_key() -> Result<SecretKey> {
 
 /// The row's id is authenticated with the secret: a ciphertext cannot move to another row.
 fn encrypt(key: &SecretKey, id: Uuid, plaintext: &str) -> (Vec<u8>, Vec<u8>) {
-    let nonce = random::<24>();
+    let nonce = pg::random_bytes::<24>();
     let message = Payload {
         msg: plaintext.as_bytes(),
         aad: id.as_bytes(),
@@ -198,29 +184,7 @@ fn decrypt(key: &SecretKey, id: Uuid, nonce: &[u8], ciphertext: &[u8]) -> Option
 /// The query text of these functions may hold a secret: hide it from pg_stat_activity and from
 /// the STATEMENT line of an error.
 fn hide_query() {
-    let hidden = c"plugin_webhooks: a call that carries a secret (hidden)";
-    // SAFETY: both keep or copy a static C string; PostgreSQL resets debug_query_string itself.
-    unsafe {
-        pg_sys::debug_query_string = hidden.as_ptr();
-        pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, hidden.as_ptr());
-    }
-}
-
-/// Copies a text column out of a row and wipes the row's copy.
-fn take_text(row: &pgrx::spi::SpiTupleTable<'_>) -> Option<Plaintext> {
-    let datum = row.get_datum_by_ordinal(1).unwrap_or_report()?;
-    // SAFETY: a text datum in memory that SPI allocated for this result; detoasting may add a copy.
-    unsafe {
-        let stored: *mut pg_sys::varlena = datum.cast_mut_ptr();
-        let plain = pg_sys::pg_detoast_datum_packed(stored);
-        let bytes = std::slice::from_raw_parts_mut(
-            pgrx::vardata_any(plain).cast_mut().cast::<u8>(),
-            pgrx::varsize_any_exhdr(plain),
-        );
-        let text = Zeroizing::new(String::from_utf8_lossy(bytes).into_owned());
-        bytes.zeroize();
-        Some(text)
-    }
+    pg::hide_query(c"plugin_webhooks: a call that carries a secret (hidden)");
 }
 
 fn from_vault(name: &str) -> Option<Plaintext> {
@@ -228,7 +192,7 @@ fn from_vault(name: &str) -> Option<Plaintext> {
         pg::one_row(
             "SELECT decrypted_secret::pg_catalog.text FROM vault.decrypted_secrets WHERE name = $1 LIMIT 1",
             &[name.into()],
-            |row| Ok(take_text(row)),
+            |row| Ok(pg::take_text(row)),
         )
         .flatten()
     })

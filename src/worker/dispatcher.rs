@@ -561,7 +561,7 @@ fn shorten(reason: &str) -> String {
 
 /// A random number from 0 to 1, for jitter.
 fn chance() -> f64 {
-    (u64::from_ne_bytes(random()) >> 11) as f64 / (1_u64 << 53) as f64
+    (u64::from_ne_bytes(pg::random_bytes()) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 /// Why a secret cannot be read, and what to do about it.
@@ -600,20 +600,7 @@ fn warn_installation(installation: Uuid, reason: &str, remedy: &str) {
 }
 
 fn fencing_token() -> i64 {
-    i64::from_ne_bytes(random())
-}
-
-fn random() -> [u8; 8] {
-    let mut bytes = [0_u8; 8];
-    // SAFETY: fills exactly eight bytes of a live buffer.
-    if !unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), bytes.len()) } {
-        ereport!(
-            ERROR,
-            PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
-            "no randomness available from the operating system"
-        );
-    }
-    bytes
+    i64::from_ne_bytes(pg::random_bytes())
 }
 
 /// Locks the queue as any writer does, unless that would mean to wait for DDL.
@@ -621,10 +608,7 @@ fn lock_queue() -> bool {
     let Some(queue) = pg::relation(c"int", c"plugin_delivery_queue") else {
         return false;
     };
-    // SAFETY: a lock of this transaction.
-    unsafe {
-        pg_sys::ConditionalLockRelationOid(queue, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE)
-    }
+    pg::try_lock_table(queue, pg::TableLock::RowExclusive)
 }
 
 /// The process to wake when an outcome arrives; threads may not ask PostgreSQL.

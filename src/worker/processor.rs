@@ -5,15 +5,14 @@ use pgrx::prelude::*;
 
 use crate::delivery::queue;
 use crate::error::{Error, Result};
-use crate::{instance, settings, worker};
+use crate::{instance, pg, settings, worker};
 
 const DEFAULT_BATCH: i32 = 25;
 const MAX_BATCH: i32 = 10_000;
 
 #[pg_extern(sql = false)]
 fn rpc_process_plugin_deliveries(p_batch_size: Option<i32>) -> Result<i32> {
-    // SAFETY: reads shared state.
-    if unsafe { pg_sys::RecoveryInProgress() } {
+    if pg::is_in_recovery() {
         return Err(Error::Standby.into());
     }
     let batch = match p_batch_size {

@@ -1,0 +1,44 @@
+//! What this process is connected to: its cluster, data directory and database. Only answers; nothing
+//! here changes with the user or with a setting.
+
+use std::ffi::CStr;
+use std::path::Path;
+
+use pgrx::pg_sys;
+
+/// The database that the process is connected to; `InvalidOid` in one that is connected to none.
+pub fn database() -> pg_sys::Oid {
+    // SAFETY: a copy of a value that is set once, before any code of the extension runs.
+    unsafe { pg_sys::MyDatabaseId }
+}
+
+/// Name of that database; empty when it is gone.
+pub fn database_name() -> String {
+    // SAFETY: a syscache look-up; the result is null or a C string in the current memory context.
+    unsafe {
+        let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
+        if name.is_null() {
+            return String::new();
+        }
+        CStr::from_ptr(name).to_string_lossy().into_owned()
+    }
+}
+
+/// What `pg_control_system()` shows: the same for a cluster and its physical copies.
+pub fn system_identifier() -> u64 {
+    // SAFETY: reads the control file's copy in shared memory, which every process is attached to.
+    unsafe { pg_sys::GetSystemIdentifier() }
+}
+
+/// Whether this server is a standby.
+pub fn is_in_recovery() -> bool {
+    // SAFETY: reads a flag in shared memory, which every process is attached to.
+    unsafe { pg_sys::RecoveryInProgress() }
+}
+
+/// A path that starts in the data directory unless it is absolute.
+pub fn in_data_directory(path: &str) -> std::path::PathBuf {
+    // SAFETY: a C string that is set before any library is loaded, and never again.
+    let data = unsafe { CStr::from_ptr(pg_sys::DataDir) };
+    Path::new(&*data.to_string_lossy()).join(path)
+}

@@ -1,0 +1,49 @@
+//! The session: its settings, who uses it, what it shows to others, its transaction's time. Holds no
+//! state of its own and knows no setting by name.
+
+use std::ffi::CStr;
+use std::ops::RangeInclusive;
+
+use pgrx::pg_sys;
+
+/// Whether the session's own role (or SET ROLE's) is a superuser: not the owner that a SECURITY
+/// DEFINER function switches to.
+pub fn outer_user_is_superuser() -> bool {
+    // SAFETY: a copy of process state, and a syscache look-up of a role that may be gone.
+    unsafe { pg_sys::superuser_arg(pg_sys::GetOuterUserId()) }
+}
+
+/// Refuses settings of this prefix that are not defined, so that a misspelt one is noticed.
+pub fn reserve_setting_prefix(prefix: &'static CStr) {
+    // SAFETY: PostgreSQL copies the prefix into its list.
+    unsafe { pg_sys::MarkGUCPrefixReserved(prefix.as_ptr()) }
+}
+
+/// Shows this text in place of the running query in pg_stat_activity and in the STATEMENT line of an
+/// error. The next query takes its place.
+pub fn hide_query(shown: &'static CStr) {
+    // SAFETY: the text is static: the first keeps the pointer, the second copies the text.
+    unsafe {
+        pg_sys::debug_query_string = shown.as_ptr();
+        pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, shown.as_ptr());
+    }
+}
+
+/// Runs `body` as if no CREATE or ALTER EXTENSION were under way: while one is, PostgreSQL takes every
+/// object and grant for a part of the extension, which no dump carries.
+pub fn outside_extension_script<R>(body: impl FnOnce() -> R) -> R {
+    // SAFETY: a flag of this process; CREATE and ALTER EXTENSION reset it when an error passes.
+    unsafe {
+        let creating = pg_sys::creating_extension;
+        pg_sys::creating_extension = false;
+        let result = body();
+        pg_sys::creating_extension = creating;
+        result
+    }
+}
+
+/// From the start of the transaction to now.
+pub fn transaction_so_far() -> RangeInclusive<pg_sys::TimestampTz> {
+    // SAFETY: the first reads a field of the transaction's state, the second the clock.
+    unsafe { pg_sys::GetCurrentTransactionStartTimestamp()..=pg_sys::GetCurrentTimestamp() }
+}
