@@ -18,6 +18,7 @@ mod rpc;
 mod secrets;
 mod settings;
 mod status;
+mod wake;
 mod worker;
 
 use pgrx::prelude::*;
@@ -85,5 +86,6 @@ mod pgrx_tests;
 pub extern "C-unwind" fn _PG_init() {
     settings::define();
     pg::cache::init();
+    wake::init();
     worker::init();
 }

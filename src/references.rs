@@ -77,7 +77,7 @@ fn check(trigger: &PgTrigger<'_>) -> error::Result<()> {
         return Ok(());
     };
     // Of what a dump brings, the rest may come later.
-    if trigger.event().fired_by_insert() && is_old(&row) && !instance::was_here() {
+    if trigger.event().fired_by_insert() && is_old(&row) && !instance::was_active() {
         return Ok(());
     }
     let keys_are_on = !keys_are_off(trigger);

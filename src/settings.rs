@@ -289,7 +289,7 @@ fn age(setting: &GucSetting<i32>) -> Option<Duration> {
 
 /// What the worker's loop needs, read once per reload.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Worker {
+pub struct WorkerSettings {
     pub max_in_flight: usize,
     pub max_slow_in_flight: usize,
     pub bounds: limiter::Bounds,
@@ -305,9 +305,9 @@ pub struct Worker {
 }
 
 /// The worker's settings as they are now.
-pub fn worker() -> Worker {
+pub fn worker() -> WorkerSettings {
     let ca_file = text(&CA_FILE);
-    Worker {
+    WorkerSettings {
         max_in_flight: count(&MAX_IN_FLIGHT),
         max_slow_in_flight: usize::try_from(MAX_SLOW_IN_FLIGHT.get()).unwrap_or(0),
         bounds: limiter::Bounds {

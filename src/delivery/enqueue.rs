@@ -19,7 +19,8 @@ use crate::audit::Change;
 use crate::error::{self, Error};
 use crate::pg::append::{Appender, Fate, Layout};
 use crate::settings::{self, Dispatch};
-use crate::{instance, pg, references, worker};
+use crate::wake::wake_at_commit;
+use crate::{instance, pg, references};
 
 const SYMBOL: &CStr = c"enqueue_plugin_events_from_audit_wrapper";
 const INSTALLATION: &str = "plugin_installation_id";
@@ -174,15 +175,15 @@ impl Enqueuer {
 
 fn wake_after(enqueued: usize) {
     if enqueued > 0 && settings::dispatch() == Dispatch::OnCommit {
-        worker::wake_at_commit();
+        wake_at_commit();
     }
 }
 
 /// The statement that enqueues what it finds in `changes`.
-fn statement(changes: &str, at_home: &str) -> String {
+fn statement(changes: &str, is_active: &str) -> String {
     include_str!("sql/enqueue.sql")
         .replace("{changes}", changes)
-        .replace("{at_home}", at_home)
+        .replace("{is_active}", is_active)
 }
 
 /// For a queue that only a statement can insert into, and for a trigger that is fired row by row.
@@ -194,12 +195,12 @@ fn enqueue_by_statement(change: i64) -> usize {
             "$2",
         )
     });
-    let at_home = instance::was_here();
+    let is_active = instance::was_active();
     pg::as_owner_of(c"int", c"plugin_delivery_queue", || {
         pg::run_kept(
             sql,
             &[pg_sys::BuiltinOid::INT8OID, pg_sys::BuiltinOid::BOOLOID],
-            &[change.into(), at_home.into()],
+            &[change.into(), is_active.into()],
             |table| Ok(table.len()),
         )
     })
@@ -210,7 +211,7 @@ fn enqueue_inserted(trigger: &pgrx::PgTrigger<'_>) -> usize {
     static STATEMENT: OnceLock<String> = OnceLock::new();
     let sql = STATEMENT.get_or_init(|| statement("inserted", "$1"));
     let data = std::ptr::from_ref(trigger.trigger_data()).cast_mut();
-    let at_home = instance::was_here();
+    let is_active = instance::was_active();
     pg::as_owner_of(c"int", c"plugin_delivery_queue", || {
         Spi::connect(|client| {
             // SAFETY: makes the transition table visible to this SPI connection only.
@@ -218,7 +219,7 @@ fn enqueue_inserted(trigger: &pgrx::PgTrigger<'_>) -> usize {
             Spi::check_status(code)?;
             let plan = pg::kept(client, sql, &[pg_sys::BuiltinOid::BOOLOID]);
             client
-                .select(plan, None, &[at_home.into()])
+                .select(plan, None, &[is_active.into()])
                 .map(|table| table.len())
         })
     })

@@ -1,3 +1,6 @@
-//! Taking over a database that already runs the system, and giving it back.
+//! What happens to a database as a whole: it is taken over and given back, it becomes the active
+//! instance, its foreign keys are turned on. Never sends.
 
+pub mod foreign_keys;
+mod resume;
 mod take_over;

@@ -16,3 +16,23 @@ pub fn local_transaction_id() -> u32 {
     // SAFETY: every process that runs SQL has a PGPROC, and only it writes this field.
     unsafe { (*pg_sys::MyProc).vxid.lxid }
 }
+
+/// Whether a process is a background worker, not a client's session.
+///
+/// # Safety
+/// `process` points into the array of PGPROCs.
+#[cfg(not(feature = "pg18"))]
+pub unsafe fn is_background_worker(process: *const pg_sys::PGPROC) -> bool {
+    // SAFETY: a flag in shared memory, which stays mapped as long as this process lives.
+    unsafe { (*process).isBackgroundWorker }
+}
+
+/// Whether a process is a background worker, not a client's session.
+///
+/// # Safety
+/// `process` points into the array of PGPROCs.
+#[cfg(feature = "pg18")]
+pub unsafe fn is_background_worker(process: *const pg_sys::PGPROC) -> bool {
+    // SAFETY: a flag in shared memory, which stays mapped as long as this process lives.
+    unsafe { !(*process).isRegularBackend }
+}

@@ -17,11 +17,11 @@ use plugin_webhooks_core::signature;
 
 use super::gate::Gate;
 use super::purge::Sweeper;
-use super::{main_loop, transaction};
+use super::transaction;
 use crate::delivery::attempts::{self, Attempt};
 use crate::delivery::queue::{self, Claimed, Room, Settled, Source, Status};
 use crate::secrets::Plaintext;
-use crate::settings::{self, Dispatch};
+use crate::settings::{self, Dispatch, WorkerSettings};
 use crate::{error, instance, pg, secrets};
 
 /// How often leases that ran out are looked for.
@@ -97,7 +97,7 @@ struct Departure {
 /// The state of one worker. All of it can be lost: the queue knows everything that matters.
 pub struct Dispatcher {
     extension: pg_sys::Oid,
-    config: settings::Worker,
+    config: WorkerSettings,
     sender: Option<Sender>,
     /// Senders of older settings whose requests are still out.
     retired: Vec<Sender>,
@@ -140,7 +140,7 @@ impl Dispatcher {
         }
     }
 
-    pub fn config(&self) -> &settings::Worker {
+    pub fn config(&self) -> &WorkerSettings {
         &self.config
     }
 
@@ -197,7 +197,9 @@ impl Dispatcher {
         let (sweeper, retention) = (&mut self.sweeper, &self.config.retention);
         transaction::run(c"deleting old rows", || {
             // A copy keeps its rows as they came.
-            if main_loop::extension() == Some(self.extension) && instance::is_here() && lock_queue()
+            if instance::extension() == Some(self.extension)
+                && instance::is_active()
+                && lock_queue()
             {
                 sweeper.sweep(retention, busy);
             }
@@ -216,7 +218,7 @@ impl Dispatcher {
         let room = self.room();
         let mut settled = self.outbox.len();
         let claimed = transaction::run(activity, || {
-            if main_loop::extension() != Some(self.extension) {
+            if instance::extension() != Some(self.extension) {
                 return Err(Tick::Gone);
             }
             if !lock_queue() {
@@ -614,7 +616,7 @@ fn lock_queue() -> bool {
 /// The process to wake when an outcome arrives; threads may not ask PostgreSQL.
 static MAIN_PROCESS: AtomicI32 = AtomicI32::new(0);
 
-fn start_sender(config: &settings::Worker) -> Option<Sender> {
+fn start_sender(config: &WorkerSettings) -> Option<Sender> {
     let allowed_networks =
         AllowedNetworks::parse(&config.allowed_networks).unwrap_or_else(|error| {
             warn_setting(&format!(
@@ -659,7 +661,7 @@ fn start_sender(config: &settings::Worker) -> Option<Sender> {
 }
 
 /// The retry schedule of the settings.
-fn schedule(config: &settings::Worker) -> Schedule {
+fn schedule(config: &WorkerSettings) -> Schedule {
     match Schedule::parse_delays(&config.retry_schedule) {
         Ok(delays) => Schedule::of_delays(delays),
         Err(error) => {

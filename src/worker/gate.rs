@@ -1,12 +1,13 @@
-//! The gate before every claim: a worker sends only where the data is at home. Where it has just
-//! come home, the worker has its foreign keys checked again.
+//! The gate before every claim: a worker sends only from the active instance. Where a restored
+//! database has become that, the worker has its foreign keys checked again.
 
 use std::time::{Duration, Instant};
 
 use super::transaction;
 use crate::instance;
+use crate::lifecycle::foreign_keys;
 
-/// How long a database that is not at home, or whose tables are in use, is left alone.
+/// How long a database that is a copy, or whose tables are in use, is left alone.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Remembers what it has said, so that a paused database fills no log.
@@ -18,7 +19,7 @@ pub struct Gate {
 impl Gate {
     /// Whether this database may send now. Call it in the transaction that claims.
     pub fn is_open(&mut self) -> bool {
-        if instance::is_here() {
+        if instance::is_active() {
             self.said = None;
             return true;
         }
@@ -49,7 +50,7 @@ impl ForeignKeys {
         }
         self.looked_at = Some(Instant::now());
         // A writer may hold the tables: another time.
-        self.on = transaction::run(c"checking foreign keys", instance::turn_on_foreign_keys)
-            .unwrap_or(false);
+        self.on =
+            transaction::run(c"checking foreign keys", foreign_keys::turn_on).unwrap_or(false);
     }
 }

@@ -103,20 +103,13 @@ fn set_up_session() {
     }
 }
 
-/// The extension's oid in this database; a later one is another installation.
-pub fn extension() -> Option<pg_sys::Oid> {
-    // SAFETY: a catalogue look-up inside a transaction.
-    let oid = unsafe { pg_sys::get_extension_oid(c"plugin_webhooks".as_ptr(), true) };
-    (oid != pg_sys::InvalidOid).then_some(oid)
-}
-
 /// Becomes the worker of this database and returns lost rows to the queue; `None` when there is
 /// nothing to serve, or another one serves.
 fn take_office() -> Option<pg_sys::Oid> {
     // The processor holds the lock for a moment when it looks whether a worker runs.
     for _ in 0..10 {
         let (extension, alone) = transaction::run(c"starting", || {
-            let extension = extension();
+            let extension = instance::extension();
             (extension, extension.is_some() && take_alone(Lock::Office))
         })
         .ok()?;
@@ -149,15 +142,15 @@ pub extern "C-unwind" fn plugin_webhooks_worker_main(arg: pg_sys::Datum) {
 }
 
 /// A copy leaves its rows as they came.
-fn recover_at_home() {
-    if instance::is_here() {
+fn recover_if_active() {
+    if instance::is_active() {
         queue::recover(true);
     }
 }
 
 fn serve(extension: pg_sys::Oid) {
     let mut failures = 0;
-    while let Err(error) = transaction::run(c"recovering", recover_at_home) {
+    while let Err(error) = transaction::run(c"recovering", recover_if_active) {
         warn(&error, failures);
         wait(rest(failures));
         failures += 1;

@@ -9,7 +9,6 @@ mod processor;
 mod purge;
 mod transaction;
 
-use std::cell::Cell;
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -36,25 +35,13 @@ enum Lock {
 /// Whether the library came with shared_preload_libraries; inherited from the postmaster.
 static PRELOADED: AtomicBool = AtomicBool::new(false);
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Wake {
-    Nobody,
-    Workers,
-    Launcher,
-}
-
-thread_local! {
-    static AT_COMMIT: Cell<Wake> = const { Cell::new(Wake::Nobody) };
-}
-
 /// Part of `_PG_init`.
 pub fn init() {
-    // SAFETY: reads flags of the starting process and registers a callback that lives as long as it.
+    // SAFETY: reads flags of the starting process, before any other thread exists.
     unsafe {
         if pg_sys::IsBinaryUpgrade {
             return;
         }
-        pg_sys::RegisterXactCallback(Some(at_transaction_end), std::ptr::null_mut());
         if pg_sys::process_shared_preload_libraries_in_progress {
             PRELOADED.store(true, Ordering::Relaxed);
             launcher::register();
@@ -64,68 +51,6 @@ pub fn init() {
 
 pub fn preloaded() -> bool {
     PRELOADED.load(Ordering::Relaxed)
-}
-
-/// When this transaction commits, the worker of this database looks at the queue.
-pub fn wake_at_commit() {
-    AT_COMMIT.set(Wake::Workers);
-}
-
-/// At commit, the launcher looks for databases to serve.
-#[pg_extern(sql = false)]
-fn wake_launcher() {
-    AT_COMMIT.set(Wake::Launcher);
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn at_transaction_end(
-    event: pg_sys::XactEvent::Type,
-    _arg: *mut std::ffi::c_void,
-) {
-    use pg_sys::XactEvent as Event;
-    match event {
-        Event::XACT_EVENT_COMMIT => match AT_COMMIT.replace(Wake::Nobody) {
-            Wake::Nobody => {}
-            Wake::Workers => wake(this_database()),
-            Wake::Launcher => wake(pg_sys::InvalidOid),
-        },
-        Event::XACT_EVENT_ABORT | Event::XACT_EVENT_PREPARE => AT_COMMIT.set(Wake::Nobody),
-        _ => {}
-    }
-}
-
-/// Sets the latch of every background worker that is connected to this database (`InvalidOid`: to
-/// none, like the launcher). A latch that is set without need costs one look; finding exactly ours
-/// would cost a catalogue or shared memory, and a commit callback may not raise.
-fn wake(database: pg_sys::Oid) {
-    // SAFETY: the array of PGPROCs lives as long as shared memory and never moves. A slot may change
-    // hands while it is read; its latch stays a latch, and setting it is harmless to any owner.
-    unsafe {
-        let processes = pg_sys::ProcGlobal;
-        for index in 0..(*processes).allProcCount as usize {
-            let process = (*processes).allProcs.add(index);
-            if (*process).pid != 0
-                && is_background_worker(process)
-                && (*process).databaseId == database
-            {
-                pg_sys::SetLatch(&mut (*process).procLatch);
-            }
-        }
-    }
-}
-
-/// SAFETY: `process` points into the array of PGPROCs.
-#[cfg(not(feature = "pg18"))]
-unsafe fn is_background_worker(process: *const pg_sys::PGPROC) -> bool {
-    // SAFETY: as promised by the caller.
-    unsafe { (*process).isBackgroundWorker }
-}
-
-/// SAFETY: `process` points into the array of PGPROCs.
-#[cfg(feature = "pg18")]
-unsafe fn is_background_worker(process: *const pg_sys::PGPROC) -> bool {
-    // SAFETY: as promised by the caller.
-    unsafe { !(*process).isRegularBackend }
 }
 
 fn this_database() -> pg_sys::Oid {

@@ -5,6 +5,7 @@ use pgrx::prelude::*;
 
 use crate::delivery::queue;
 use crate::error::{Error, Result};
+use crate::wake::wake_at_commit;
 use crate::{instance, pg, settings, worker};
 
 const DEFAULT_BATCH: i32 = 25;
@@ -29,6 +30,6 @@ fn rpc_process_plugin_deliveries(p_batch_size: Option<i32>) -> Result<i32> {
         return Ok(0);
     }
     let moved = queue::hand_over(usize::try_from(batch).unwrap_or(0), settings::lease());
-    worker::wake_at_commit();
+    wake_at_commit();
     Ok(i32::try_from(moved).unwrap_or(i32::MAX))
 }

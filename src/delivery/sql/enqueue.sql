@@ -1,4 +1,4 @@
--- {at_home}: the data is at home here. Elsewhere a row older than its transaction comes from a dump, with its deliveries.
+-- {is_active}: this is the active instance. In a copy a row older than its transaction comes from a dump, with its deliveries.
 INSERT INTO int.plugin_delivery_queue
     (tenant_id, plugin_installation_id, source_entity_change_id, event_type, payload)
 SELECT c.tenant_id, i.id, c.id,
@@ -30,5 +30,5 @@ JOIN int.plugin_webhook_subscriptions AS s
         OR coalesce(pg_catalog.cardinality(s.changed_fields_allowlist), 0) = 0
         OR s.changed_fields_allowlist && c.changed_fields)
 JOIN int.plugins AS p ON p.id = i.plugin_id
-WHERE {at_home} OR c.created_at BETWEEN pg_catalog.now() AND pg_catalog.clock_timestamp()
+WHERE {is_active} OR c.created_at BETWEEN pg_catalog.now() AND pg_catalog.clock_timestamp()
 ON CONFLICT (plugin_installation_id, source_entity_change_id) DO NOTHING
