@@ -3,8 +3,8 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use plugin_webhooks_e2e::postgres::Client;
-use plugin_webhooks_e2e::{
+use plugin_webhooks_kit::postgres::Client;
+use plugin_webhooks_kit::{
     Ca, Database, Receiver, Reply, Server, ServerBuilder, Tenant, Tree, as_user,
     create_tracked_table, execute, project, value, wait_until,
 };

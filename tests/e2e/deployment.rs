@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use plugin_webhooks_e2e::postgres::Client;
-use plugin_webhooks_e2e::{
+use plugin_webhooks_kit::postgres::Client;
+use plugin_webhooks_kit::{
     PsqlOutput, Receiver, RoleOptions, Server, Tree, as_user, create_supabase_roles,
     create_supabase_roles_with, expect_sqlstate, quote_literal, shared_server, wait_until,
 };
@@ -944,7 +944,7 @@ mod drop_extension {
         let database = shared_server().database();
         let mut client = database.client();
         let receiver = Receiver::http();
-        receiver.answer("/", plugin_webhooks_e2e::Reply::Hang);
+        receiver.answer("/", plugin_webhooks_kit::Reply::Hang);
         deliver_things_to(&mut client, &receiver.url("/"));
         insert_thing(&mut client, 1);
         receiver.wait_for(1, SOON);

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use plugin_webhooks_e2e::postgres::Client;
-use plugin_webhooks_e2e::{
+use plugin_webhooks_kit::postgres::Client;
+use plugin_webhooks_kit::{
     Database, HOST_SCHEMA, Receiver, Server, Tenant, Tree, as_service, assert_same_lines, catalog,
     create_supabase_roles, create_tracked_table, execute, expect_sqlstate, legacy, project,
     quote_ident, shared_server, value, wait_until,

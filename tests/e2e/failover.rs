@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use plugin_webhooks_e2e::postgres::Client;
-use plugin_webhooks_e2e::{
+use plugin_webhooks_kit::postgres::Client;
+use plugin_webhooks_kit::{
     Database, Receiver, Server, StopMode, Tenant, Tree, create_tracked_table, execute, project,
     value, wait_until,
 };

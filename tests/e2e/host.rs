@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use plugin_webhooks_e2e::postgres::{Client, Error, Transaction};
-use plugin_webhooks_e2e::{
+use plugin_webhooks_kit::postgres::{Client, Error, Transaction};
+use plugin_webhooks_kit::{
     Database, HOST_SCHEMA, Receiver, as_user, create_supabase_roles, describe, expect_sqlstate,
     shared_server, sign, verify_signature, wait_until,
 };

@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use plugin_webhooks_e2e::postgres::Client;
-use plugin_webhooks_e2e::{
+use plugin_webhooks_kit::postgres::Client;
+use plugin_webhooks_kit::{
     Ca, Database, Dns, Identity, Receiver, Records, Reply, Server, ServerBuilder, Tenant, Tree,
     create_tracked_table, execute, project, value, wait_until,
 };
@@ -194,7 +194,7 @@ mod names {
         assert_eq!(stage.dns.lookups("turning.test"), 1);
         wait_until(SOON, "the second answer", || {
             tenant.insert_items(&mut client, 1);
-            let settled = |d: &plugin_webhooks_e2e::Delivery| {
+            let settled = |d: &plugin_webhooks_kit::Delivery| {
                 d.status == "delivered" || (d.status == "pending" && d.attempts > 0)
             };
             let deliveries = tenant.wait_for(&mut client, SOON, settled);
@@ -612,7 +612,7 @@ mod answers {
                     || row.get::<_, &str>(1) == "pending" && row.get::<_, i32>(2) > 0
             })
         });
-        let read = |row: &plugin_webhooks_e2e::postgres::Row| {
+        let read = |row: &plugin_webhooks_kit::postgres::Row| {
             (row.get(0), row.get(1), row.get(2), row.get(3))
         };
         rows.iter().map(read).collect()

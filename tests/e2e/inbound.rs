@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::Duration;
 
-use plugin_webhooks_e2e::postgres::{Client, Error};
-use plugin_webhooks_e2e::{
+use plugin_webhooks_kit::postgres::{Client, Error};
+use plugin_webhooks_kit::{
     Database, as_user, create_supabase_roles, describe, expect_sqlstate, quote_literal,
     shared_server, sign,
 };

@@ -4,8 +4,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use plugin_webhooks_e2e::postgres::Client;
-use plugin_webhooks_e2e::{
+use plugin_webhooks_kit::postgres::Client;
+use plugin_webhooks_kit::{
     Ca, Database, Delivery, Received, Receiver, Reply, Server, Tenant, Tree, create_tracked_table,
     execute, project, quote_ident, quote_literal, shared_server, value, verify_signature,
     wait_until,

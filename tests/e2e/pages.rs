@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use plugin_webhooks_e2e::postgres::Client;
-use plugin_webhooks_e2e::{
+use plugin_webhooks_kit::postgres::Client;
+use plugin_webhooks_kit::{
     Receiver, Server, Tree, create_supabase_roles, execute, load_legacy, value, wait_until,
 };
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use plugin_webhooks_e2e::postgres::Client;
-use plugin_webhooks_e2e::{
+use plugin_webhooks_kit::postgres::Client;
+use plugin_webhooks_kit::{
     Database, Received, Receiver, Server, Tree, as_user, create_supabase_roles, describe,
     expect_sqlstate, quote_ident, quote_literal, shared_server, sign, verify_signature, wait_until,
 };

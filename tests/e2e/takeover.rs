@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use plugin_webhooks_e2e::postgres::Client;
-use plugin_webhooks_e2e::{
+use plugin_webhooks_kit::postgres::Client;
+use plugin_webhooks_kit::{
     Database, HOST_SCHEMA, PsqlOutput, Received, Receiver, Server, Tree, as_user,
     assert_same_lines, catalog, create_supabase_roles, execute, expect_sqlstate, legacy,
     shared_server, sign, value, verify_signature, wait_until,

@@ -4,8 +4,8 @@ use std::fs;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use plugin_webhooks_e2e::postgres::Client;
-use plugin_webhooks_e2e::{
+use plugin_webhooks_kit::postgres::Client;
+use plugin_webhooks_kit::{
     Database, HOST_SCHEMA, Receiver, Reply, Server, Tenant, Tree, assert_same_lines, catalog,
     create_supabase_roles, create_tracked_table, execute, value, wait_until,
 };

@@ -10,8 +10,8 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use plugin_webhooks_e2e::postgres::Client;
-use plugin_webhooks_e2e::{
+use plugin_webhooks_kit::postgres::Client;
+use plugin_webhooks_kit::{
     Database, Receiver, Reply, Server, ServerBuilder, StopMode, Tenant, Tree, as_service,
     create_tracked_table, execute, expect_sqlstate, project, quote_ident, value, verify_signature,
     wait_until,

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use plugin_webhooks_e2e::postgres::Client;
-use plugin_webhooks_e2e::{
+use plugin_webhooks_kit::postgres::Client;
+use plugin_webhooks_kit::{
     Received, Receiver, Server, Tree, quote_literal, verify_signature, wait_until,
 };
 

@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
-use plugin_webhooks_e2e::postgres::{self, Client};
-use plugin_webhooks_e2e::{Server, Tree, create_supabase_roles, describe, quote_ident};
+use plugin_webhooks_kit::postgres::{self, Client};
+use plugin_webhooks_kit::{Server, Tree, create_supabase_roles, describe, quote_ident};
 
 use crate::suites::Options;
 use crate::tally::Counts;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
-use plugin_webhooks_e2e::PACKAGE_VARIABLE;
+use plugin_webhooks_kit::PACKAGE_VARIABLE;
 
 use crate::system::Purpose;
 use crate::tally::{Counts, Tally};
@@ -152,7 +152,7 @@ fn end_to_end(run: &Run) -> Result<Counts> {
     cargo
         .env(PACKAGE_VARIABLE, run.package()?)
         .env("PG_CONFIG", run.workspace.pg_config());
-    cargo_test(cargo, &["plugin_webhooks_e2e"], run.options)
+    cargo_test(cargo, &["plugin_webhooks_kit", "plugin_webhooks_e2e"], run.options)
 }
 
 fn cargo_test(mut cargo: Command, packages: &[&str], options: &Options) -> Result<Counts> {

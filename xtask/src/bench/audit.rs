@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use anyhow::Result;
-use plugin_webhooks_e2e::postgres::Client;
-use plugin_webhooks_e2e::{Database, Server};
+use plugin_webhooks_kit::postgres::Client;
+use plugin_webhooks_kit::{Database, Server};
 
 use super::{Figures, percentile};
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 
 use anyhow::{Context, Result};
-use plugin_webhooks_e2e::Server;
+use plugin_webhooks_kit::Server;
 
 use super::load::Load;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use plugin_webhooks_e2e::{Reply, Server};
+use plugin_webhooks_kit::{Reply, Server};
 
 use super::load::{Load, RUNS, delays};
 use super::{Figures, percentile};

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use plugin_webhooks_e2e::{Server, wait_until};
+use plugin_webhooks_kit::{Server, wait_until};
 
 use super::Figures;
 use super::cpu;

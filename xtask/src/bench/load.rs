@@ -4,8 +4,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use plugin_webhooks_e2e::postgres::Client;
-use plugin_webhooks_e2e::{Database, Received, Receiver, Server, wait_until};
+use plugin_webhooks_kit::postgres::Client;
+use plugin_webhooks_kit::{Database, Received, Receiver, Server, wait_until};
 
 pub const RUNS: usize = 3;
 pub const INSTALLATIONS: usize = 20;
@@ -101,7 +101,7 @@ impl Load {
     pub fn prepare_insert(
         &mut self,
         tenant: usize,
-    ) -> Result<plugin_webhooks_e2e::postgres::Statement> {
+    ) -> Result<plugin_webhooks_kit::postgres::Statement> {
         Ok(self.client.prepare(&format!(
             "insert into public.things (tenant_id, title) values ({}, 'thing')",
             tenant_sql(&tenant.to_string())

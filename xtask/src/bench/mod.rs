@@ -10,7 +10,7 @@ mod load;
 mod throughput;
 
 use anyhow::{Result, bail};
-use plugin_webhooks_e2e::{Server, Tree};
+use plugin_webhooks_kit::{Server, Tree};
 
 use crate::system::Purpose;
 use crate::tools;

@@ -1,7 +1,7 @@
 //! Deliveries a second from a full queue, and what the cores do meanwhile.
 
 use anyhow::Result;
-use plugin_webhooks_e2e::Server;
+use plugin_webhooks_kit::Server;
 
 use super::Figures;
 use super::cpu::Usage;

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use plugin_webhooks_e2e::{
+use plugin_webhooks_kit::{
     Ca, Dns, HOST_SCHEMA, Received, Receiver, Records, Reply, RoleOptions, Server, StopMode, Tree,
     as_user, create_supabase_roles, create_supabase_roles_with, expect_sqlstate, sign,
     verify_signature, wait_until,

@@ -10,10 +10,10 @@ use crate::server::{PsqlOutput, Server};
 
 /// A small host: every object of a host database that the extension uses when it is there.
 /// Load it with `batch_execute` before `CREATE EXTENSION`.
-pub const HOST_SCHEMA: &str = include_str!("../fixtures/host_schema.sql");
+pub const HOST_SCHEMA: &str = include_str!("../../fixtures/host_schema.sql");
 
 /// The system in PL/pgSQL over pg_net, with a year's data: see [`legacy`].
-const LEGACY: &str = include_str!("../fixtures/legacy.sql");
+const LEGACY: &str = include_str!("../../fixtures/legacy.sql");
 
 /// A fresh database of a host that runs the system in PL/pgSQL over pg_net, without the extension. Two of
 /// its installations deliver to `receiver`, a URL without path.

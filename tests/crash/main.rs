@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use plugin_webhooks_e2e::postgres::{self, Client};
-use plugin_webhooks_e2e::{
+use plugin_webhooks_kit::postgres::{self, Client};
+use plugin_webhooks_kit::{
     Database, Receiver, Reply, Server, StopMode, Tenant, Tree, Volume, create_tracked_table,
     describe, execute, project, value, wait_until,
 };

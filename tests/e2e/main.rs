@@ -1,0 +1,18 @@
+//! End-to-end tests, one module for each part of what is promised. They share one server where they
+//! leave it and its settings alone, and have a database of their own; see the kit.
+
+mod attempts;
+mod audit;
+mod deployment;
+mod dump;
+mod failover;
+mod host;
+mod hostile;
+mod inbound;
+mod outbound;
+mod pages;
+mod retry;
+mod secrets;
+mod takeover;
+mod upgrade;
+mod worker;
