@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use plugin_webhooks_kit::postgres::Client;
 use plugin_webhooks_kit::{
-    Ca, Database, Receiver, Reply, Server, ServerBuilder, Tenant, Tree, as_user,
-    create_tracked_table, execute, project, value, wait_until,
+    Ca, Receiver, Reply, Server, ServerBuilder, Tenant, Tree, as_user, execute, project_with_items,
+    value, wait_until,
 };
 
 const SOON: Duration = Duration::from_secs(30);
@@ -23,12 +23,6 @@ fn builder() -> ServerBuilder {
 fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     SERVER.get_or_init(|| builder().start())
-}
-
-fn project_with_items(server: &Server) -> Database {
-    let database = project(server);
-    create_tracked_table(&mut database.client(), "items");
-    database
 }
 
 /// Number, status, kind of error and start of the response of a tenant's attempts, oldest first.

@@ -969,9 +969,8 @@ mod enqueueing {
     use super::*;
 
     fn project_with_items() -> (Database, Client) {
-        let database = project(shared_server());
-        let mut client = database.client();
-        create_tracked_table(&mut client, "items");
+        let database = plugin_webhooks_kit::project_with_items(shared_server());
+        let client = database.client();
         (database, client)
     }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use plugin_webhooks_kit::postgres::Client;
 use plugin_webhooks_kit::{
-    PsqlOutput, Receiver, RoleOptions, Server, Tree, as_user, create_supabase_roles,
-    create_supabase_roles_with, expect_sqlstate, quote_literal, shared_server, wait_until,
+    PsqlOutput, Receiver, RoleOptions, Server, Tree, as_user, count, create_supabase_roles,
+    create_supabase_roles_with, expect_sqlstate, quote_literal, shared_server, text, wait_until,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -26,16 +26,6 @@ fn plain_server() -> Server {
 fn lines(client: &mut Client, sql: &str) -> Vec<String> {
     let rows = client.query(sql, &[]).expect(sql);
     rows.iter().map(|row| row.get(0)).collect()
-}
-
-#[track_caller]
-fn text(client: &mut Client, sql: &str) -> String {
-    client.query_one(sql, &[]).expect(sql).get(0)
-}
-
-#[track_caller]
-fn count(client: &mut Client, sql: &str) -> i64 {
-    client.query_one(sql, &[]).expect(sql).get(0)
 }
 
 /// A tracked table `public.things` whose inserts go to `url`.

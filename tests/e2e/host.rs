@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use plugin_webhooks_kit::postgres::{Client, Error, Transaction};
 use plugin_webhooks_kit::{
-    Database, HOST_SCHEMA, Receiver, as_user, create_supabase_roles, describe, expect_sqlstate,
-    shared_server, sign, verify_signature, wait_until,
+    Database, HOST_SCHEMA, Receiver, as_user, count, create_supabase_roles, execute,
+    expect_sqlstate, shared_server, sign, text, verify_signature, wait_until,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -27,7 +27,7 @@ impl Host {
     fn new() -> Host {
         let database = shared_server().database_with(|client| {
             create_supabase_roles(client);
-            run(client, HOST_SCHEMA);
+            execute(client, HOST_SCHEMA);
         });
         let mut client = database.client();
         let mut tenant = |name: &str| {
@@ -64,7 +64,7 @@ impl Host {
     #[track_caller]
     fn install(&self, url: &str) -> String {
         let mut dba = self.dba();
-        run(
+        execute(
             &mut dba,
             "insert into vault.secrets (name, secret) values ('desk_secret', 'from the vault')
                  on conflict do nothing;
@@ -135,23 +135,6 @@ impl Host {
     }
 }
 
-#[track_caller]
-fn run(client: &mut Client, sql: &str) {
-    if let Err(error) = client.batch_execute(sql) {
-        panic!("{sql}: {}", describe(&error));
-    }
-}
-
-#[track_caller]
-fn text(client: &mut Client, sql: &str) -> String {
-    client.query_one(sql, &[]).expect(sql).get(0)
-}
-
-#[track_caller]
-fn count(client: &mut Client, sql: &str) -> i64 {
-    client.query_one(sql, &[]).expect(sql).get(0)
-}
-
 mod rights {
     use super::*;
 
@@ -204,7 +187,7 @@ mod rights {
     #[test]
     fn come_from_the_membership_whatever_the_claims_say() {
         let host = Host::new();
-        run(
+        execute(
             &mut host.dba(),
             "select public.rpc_register_plugin('desk', 'Desk')",
         );
@@ -249,7 +232,7 @@ mod rights {
     #[test]
     fn let_the_hosts_context_follow_the_call() {
         let host = Host::new();
-        run(
+        execute(
             &mut host.dba(),
             "select public.rpc_register_plugin('desk', 'Desk')",
         );
@@ -271,7 +254,7 @@ mod rights {
     #[test]
     fn use_the_hosts_limits() {
         let host = Host::new();
-        run(
+        execute(
             &mut host.dba(),
             "select public.rpc_register_plugin('desk', 'Desk');
              create or replace function util.check_rate_limit(
@@ -322,7 +305,7 @@ mod views {
         let installation = host.install("https://receiver.invalid/");
         host.subscribe(&installation, "assets");
         let mut dba = host.dba();
-        run(
+        execute(
             &mut dba,
             &format!(
                 "select audit.track('app.assets');
@@ -501,7 +484,7 @@ mod work_orders {
         let installation = host.install("https://receiver.invalid/");
         let theirs = things(&host, &host.other_tenant);
         let own = things(&host, &host.tenant);
-        run(
+        execute(
             &mut host.dba(),
             &format!(
                 "update app.pm_schedules set is_active = false where id = '{}'",
@@ -562,7 +545,7 @@ mod work_orders {
         let receiver = Receiver::http();
         let installation = host.install(&receiver.url("/"));
         host.subscribe(&installation, "work_orders");
-        run(&mut host.dba(), "select audit.track('app.work_orders')");
+        execute(&mut host.dba(), "select audit.track('app.work_orders')");
         host.ingest(&installation, &payload(r#"{"title": "x"}"#))
             .expect("a work order");
         let request = &receiver.wait_for(1, SOON)[0];
@@ -587,11 +570,11 @@ mod vault {
             "insert into app.assets (tenant_id) values ('{}')",
             host.tenant
         );
-        run(&mut dba, "select audit.track('app.assets')");
+        execute(&mut dba, "select audit.track('app.assets')");
         for (arrived, secret) in [(1, "from the vault"), (2, "rotated in the vault")] {
             dba.execute("update vault.secrets set secret = $1", &[&secret])
                 .expect("rotate");
-            run(&mut dba, &insert);
+            execute(&mut dba, &insert);
             let request = &receiver.wait_for(arrived, SOON)[arrived - 1];
             let signature = request.header("X-Plugin-Signature").expect("a signature");
             assert!(
@@ -606,13 +589,13 @@ mod vault {
         let host = Host::new();
         let installation = host.install("https://receiver.invalid/");
         let mut dba = host.dba();
-        run(
+        execute(
             &mut dba,
             "select plugin_webhooks.create_secret('embedded', 'desk_secret')",
         );
         let resolve = format!("select int.resolve_installation_signing_secret('{installation}')");
         assert_eq!(text(&mut dba, &resolve), "from the vault");
-        run(&mut dba, "delete from vault.secrets");
+        execute(&mut dba, "delete from vault.secrets");
         let none: Option<String> = dba.query_one(&resolve, &[]).expect("resolve").get(0);
         assert_eq!(none, None, "two stores would be one too many");
     }
@@ -636,7 +619,7 @@ mod foreign_keys {
         let installation = host.install("https://receiver.invalid/");
         host.subscribe(&installation, "assets");
         let mut dba = host.dba();
-        run(
+        execute(
             &mut dba,
             &format!(
                 "select audit.track('app.assets'), public.rpc_install_plugin('{}', 'desk');
@@ -648,7 +631,7 @@ mod foreign_keys {
             count(&mut dba, "select count(*) from int.plugin_delivery_queue"),
             1
         );
-        run(
+        execute(
             &mut dba,
             &format!("delete from app.tenants where id = '{}'", host.tenant),
         );
@@ -693,7 +676,7 @@ mod foreign_keys {
             ),
             host.admin
         );
-        run(
+        execute(
             &mut dba,
             &format!("delete from auth.users where id = '{}'", host.admin),
         );
@@ -723,7 +706,7 @@ mod audit {
         let installation = host.install(&receiver.url("/"));
         host.subscribe(&installation, "tenants");
         let mut dba = host.dba();
-        run(
+        execute(
             &mut dba,
             "select audit.track('app.tenants');
                  update app.tenants set name = name || '!';
@@ -758,7 +741,7 @@ mod audit {
         host.subscribe(&installation, "tenants");
         host.subscribe(&installation, "assets");
         let mut dba = host.dba();
-        run(
+        execute(
             &mut dba,
             &format!(
                 "select audit.track('app.tenants'), audit.track('app.assets');
@@ -789,7 +772,7 @@ mod audit {
         let installation = host.install(&receiver.url("/"));
         host.subscribe(&installation, "assets");
         let mut dba = host.dba();
-        run(
+        execute(
             &mut dba,
             "select audit.track('app.assets');
              grant select, insert, update, delete on app.assets to authenticated;
@@ -857,7 +840,7 @@ mod audit {
     #[test]
     fn records_each_user_of_a_pooled_session() {
         let host = Host::new();
-        run(
+        execute(
             &mut host.dba(),
             "select audit.track('app.assets'); grant insert on app.assets to authenticated",
         );

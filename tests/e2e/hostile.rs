@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use plugin_webhooks_kit::postgres::Client;
 use plugin_webhooks_kit::{
     Ca, Database, Dns, Identity, Receiver, Records, Reply, Server, ServerBuilder, Tenant, Tree,
-    create_tracked_table, execute, project, value, wait_until,
+    execute, project_with_items, value, wait_until,
 };
 
 /// A server under load may be slow; a promise that is kept never waits that long.
@@ -47,12 +47,6 @@ fn stage() -> &'static Stage {
             .start();
         Stage { server, dns, ca }
     })
-}
-
-fn project_with_items(server: &Server) -> Database {
-    let database = project(server);
-    create_tracked_table(&mut database.client(), "items");
-    database
 }
 
 fn config(url: &str) -> String {

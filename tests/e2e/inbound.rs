@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use plugin_webhooks_kit::postgres::{Client, Error};
 use plugin_webhooks_kit::{
-    Database, as_user, create_supabase_roles, describe, expect_sqlstate, quote_literal,
-    shared_server, sign,
+    Database, as_user, create_supabase_roles, execute, expect_sqlstate, quote_literal,
+    shared_server, sign, text,
 };
 
 const PLUGIN: &str = "desk";
@@ -29,7 +29,7 @@ impl Partners {
     fn new() -> Partners {
         let database = shared_server().database_with(create_supabase_roles);
         let mut admin = database.client();
-        run(
+        execute(
             &mut admin,
             &format!(
                 "select plugin_webhooks.create_secret({}, 'one'), plugin_webhooks.create_secret({}, 'two');
@@ -58,18 +58,6 @@ impl Partners {
         let signature = signature(session, SECRET, payload);
         ingest(session, PLUGIN, &self.installation, payload, &signature)
     }
-}
-
-#[track_caller]
-fn run(client: &mut Client, sql: &str) {
-    if let Err(error) = client.batch_execute(sql) {
-        panic!("{sql}: {}", describe(&error));
-    }
-}
-
-#[track_caller]
-fn text(client: &mut Client, sql: &str) -> String {
-    client.query_one(sql, &[]).expect(sql).get(0)
 }
 
 #[track_caller]
@@ -136,7 +124,7 @@ mod signatures {
             assert_eq!(answer.expect(role), NOOP_ANSWER);
         }
         let mut stranger = partners.admin();
-        run(
+        execute(
             &mut stranger,
             "do $$ begin create role stranger; exception when duplicate_object then null; end $$",
         );
@@ -267,7 +255,7 @@ mod signatures {
             "update int.plugin_installations set secret_ref = 'no such secret'",
             "update int.plugin_installations set secret_ref = null",
         ] {
-            run(&mut partners.admin(), change);
+            execute(&mut partners.admin(), change);
             for secret in [SECRET, ""] {
                 let signature = signature(&mut session, secret, NOOP);
                 let refused = ingest(
@@ -324,7 +312,7 @@ mod lookup {
         let (mut admin, mut session) = (partners.admin(), partners.session());
         let installation = &partners.installation;
         for status in ["disabled", "uninstalled"] {
-            run(
+            execute(
                 &mut admin,
                 &format!(
                     "select public.rpc_update_plugin_installation('{TENANT}', '{installation}', '{status}')"
@@ -332,24 +320,24 @@ mod lookup {
             );
             unknown(&mut session, PLUGIN, installation);
         }
-        run(
+        execute(
             &mut admin,
             &format!(
                 "select public.rpc_update_plugin_installation('{TENANT}', '{installation}', 'installed')"
             ),
         );
         partners.call(&mut session, NOOP).expect("installed again");
-        run(
+        execute(
             &mut admin,
             &format!("select public.rpc_register_plugin('{PLUGIN}', 'Desk', p_is_active => false)"),
         );
         unknown(&mut session, PLUGIN, installation);
-        run(
+        execute(
             &mut admin,
             &format!("select public.rpc_register_plugin('{PLUGIN}', 'Desk')"),
         );
         partners.call(&mut session, NOOP).expect("active again");
-        run(
+        execute(
             &mut admin,
             &format!("select public.rpc_uninstall_plugin('{TENANT}', '{installation}')"),
         );
@@ -361,7 +349,7 @@ mod lookup {
         let partners = Partners::new();
         let mut session = partners.session();
         partners.call(&mut session, NOOP).expect("the old secret");
-        run(
+        execute(
             &mut partners.admin(),
             "select plugin_webhooks.update_secret(id, 'rotated') from plugin_webhooks.secret_names where name = 'one'",
         );
@@ -465,7 +453,7 @@ mod payloads {
     fn that_look_like_sql_stay_text() {
         let partners = Partners::new();
         let (mut admin, mut session) = (partners.admin(), partners.session());
-        run(
+        execute(
             &mut admin,
             "create table public.tickets (body jsonb);
              create function public.open_ticket(tenant uuid, data jsonb) returns jsonb language sql
@@ -495,7 +483,7 @@ mod payloads {
                 .query_one("select body ->> $1 from tickets", &[&hostile])
                 .expect("the ticket");
             assert_eq!(stored.get::<_, String>(0), hostile);
-            run(&mut admin, "truncate tickets");
+            execute(&mut admin, "truncate tickets");
         }
         assert_eq!(text(&mut admin, objects), before);
     }
@@ -588,7 +576,7 @@ mod limits {
         let counted = (0..3).find_map(|_| {
             let mut session = partners.session();
             let started = minute(&mut session);
-            run(
+            execute(
                 &mut partners.admin(),
                 "truncate plugin_webhooks.rate_limits",
             );
@@ -623,7 +611,7 @@ mod registered_actions {
     fn desk(handlers: &str) -> Partners {
         let partners = Partners::new();
         let mut admin = partners.admin();
-        run(
+        execute(
             &mut admin,
             &format!(
                 "do $$ begin create role desk_owner; exception when duplicate_object or unique_violation then null; end $$;
@@ -647,7 +635,7 @@ mod registered_actions {
     }
 
     fn register(partners: &Partners) {
-        run(
+        execute(
             &mut partners.admin(),
             "select plugin_webhooks.register_action('ticket.open', 'desk.handle(uuid,jsonb)')",
         );
@@ -708,7 +696,7 @@ mod registered_actions {
             "create schema more",
             "perform pg_read_file('postgresql.conf')",
         ] {
-            run(
+            execute(
                 &mut partners.admin(),
                 &format!(
                     "set role desk_owner; {}",
@@ -746,7 +734,7 @@ mod registered_actions {
             "perform set_config('role', 'none', true)",
             "perform set_config('session_authorization', 'postgres', false)",
         ] {
-            run(
+            execute(
                 &mut partners.admin(),
                 &format!(
                     "set role desk_owner; {}",
@@ -834,7 +822,7 @@ mod registered_actions {
         let partners = desk(&handler("perform pg_sleep(60); return null;"));
         register(&partners);
         let mut session = partners.session();
-        run(&mut session, "set statement_timeout = '200ms'");
+        execute(&mut session, "set statement_timeout = '200ms'");
         let started = std::time::Instant::now();
         expect_sqlstate(partners.call(&mut session, CALL), "57014");
         assert!(started.elapsed() < Duration::from_secs(10));
@@ -846,9 +834,9 @@ mod registered_actions {
         register(&partners);
         let (mut admin, mut session) = (partners.admin(), partners.session());
         partners.call(&mut session, CALL).expect("registered");
-        run(&mut admin, "drop function desk.handle(uuid, jsonb)");
+        execute(&mut admin, "drop function desk.handle(uuid, jsonb)");
         assert!(partners.call(&mut session, CALL).is_err());
-        run(
+        execute(
             &mut admin,
             "select plugin_webhooks.unregister_action('ticket.open')",
         );

@@ -6,23 +6,13 @@ use std::time::{Duration, Instant};
 
 use plugin_webhooks_kit::postgres::Client;
 use plugin_webhooks_kit::{
-    Ca, Database, Delivery, Received, Receiver, Reply, Server, Tenant, Tree, create_tracked_table,
-    execute, project, quote_ident, quote_literal, shared_server, value, verify_signature,
-    wait_until,
+    Ca, Database, Delivery, Received, Receiver, Reply, Server, Tenant, Tree, assert_delivers,
+    create_tracked_table, execute, project, project_with_items, quote_ident, quote_literal,
+    shared_server, value, verify_signature, wait_until,
 };
 
 /// A server under load may be slow; a promise that is kept never waits that long.
 const SOON: Duration = Duration::from_secs(30);
-
-fn project_with_items() -> Database {
-    project_with_items_on(shared_server())
-}
-
-fn project_with_items_on(server: &Server) -> Database {
-    let database = project(server);
-    create_tracked_table(&mut database.client(), "items");
-    database
-}
 
 fn config(url: &str) -> String {
     format!(r#"{{"webhook_url": "{url}"}}"#)
@@ -43,15 +33,6 @@ fn error_with(database: &Database, config: &str) -> String {
     let delivery = tenant.wait_failed(&mut client, SOON, 1);
     assert_eq!(delivery.status, "pending");
     delivery.last_error.expect("a reason")
-}
-
-/// Asserts that a change of `items` reaches a new tenant: the worker has looked at the queue since.
-#[track_caller]
-fn assert_delivers(database: &Database, receiver: &Receiver) {
-    let healthy = Tenant::with_items_to(database, &receiver.url("/healthy"));
-    let mut client = database.client();
-    healthy.insert_items(&mut client, 1);
-    healthy.wait_delivered(&mut client, SOON);
 }
 
 /// Asserts that this is the request of this delivery, byte for byte.
@@ -95,7 +76,7 @@ mod requests {
 
     #[test]
     fn insert_update_and_delete_each_send_one_signed_request_with_the_documented_payload() {
-        let (database, receiver) = (project_with_items(), Receiver::http());
+        let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
         let mut client = database.client();
         execute(
             &mut client,
@@ -153,7 +134,7 @@ mod requests {
 
     #[test]
     fn with_include_payload_the_snapshot_is_the_old_and_the_new_row() {
-        let (database, receiver) = (project_with_items(), Receiver::http());
+        let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
         let mut client = database.client();
         let tenant = Tenant::install(&database, &config(&receiver.url("/")));
         tenant.subscribe("items", &["INSERT", "UPDATE", "DELETE"], None, true);
@@ -185,7 +166,7 @@ mod requests {
 
     #[test]
     fn an_update_is_sent_only_when_a_column_of_the_allowlist_changed() {
-        let (database, receiver) = (project_with_items(), Receiver::http());
+        let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
         let mut client = database.client();
         let tenant = Tenant::install(&database, &config(&receiver.url("/")));
         tenant.subscribe("items", &["UPDATE"], Some(&["title", "data"]), false);
@@ -213,7 +194,7 @@ mod requests {
 
     #[test]
     fn only_the_subscribed_operations_tables_and_tenants_are_sent() {
-        let (database, receiver) = (project_with_items(), Receiver::http());
+        let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
         let mut client = database.client();
         create_tracked_table(&mut client, "others");
         let tenant = Tenant::install(&database, &config(&receiver.url("/mine")));
@@ -246,7 +227,7 @@ mod requests {
         const DATA: &str = r#"{"price": 1.10, "big": 12345678901234567890123, "huge": 1e400, "small": -0.000,
             "nested": {"b": [1, {"a": null}], "aa": [], "": {}}, "quote": "say \"hi\"", "slash": "a\\b/c",
             "emoji": "🦀 𝕏 é", "control": "\u0001 \n \t \u001f \u007f", "html": "<&>", "separator": "\u2028"}"#;
-        let (database, receiver) = (project_with_items(), Receiver::http());
+        let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
         let mut client = database.client();
         execute(
             &mut client,
@@ -296,7 +277,7 @@ mod requests {
 
     #[test]
     fn the_headers_of_the_configuration_are_sent_along() {
-        let (database, receiver) = (project_with_items(), Receiver::http());
+        let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
         let mut client = database.client();
         let tenant = Tenant::install(
             &database,
@@ -361,7 +342,7 @@ mod requests {
 
     #[test]
     fn a_payload_of_a_megabyte_arrives_whole() {
-        let (database, receiver) = (project_with_items(), Receiver::http());
+        let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
         let mut client = database.client();
         let tenant = Tenant::install(&database, &config(&receiver.url("/")));
         tenant.subscribe("items", &["INSERT"], None, true);
@@ -380,7 +361,7 @@ mod requests {
 
     #[test]
     fn every_row_of_a_statement_arrives_exactly_once() {
-        let (database, receiver) = (project_with_items(), Receiver::http());
+        let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
         let tenant = Tenant::with_items_to(&database, &receiver.url("/"));
         let mut client = database.client();
         tenant.insert_items(&mut client, 500);
@@ -403,7 +384,7 @@ mod answers {
 
     #[test]
     fn any_2xx_delivers() {
-        let (database, receiver) = (project_with_items(), Receiver::http());
+        let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
         let mut client = database.client();
         for status in [200, 201, 202, 204, 299] {
             let path = format!("/{status}");
@@ -423,7 +404,7 @@ mod answers {
 
     #[test]
     fn any_other_status_is_a_failed_attempt_with_the_start_of_the_body() {
-        let (database, receiver) = (project_with_items(), Receiver::http());
+        let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
         for status in [400, 401, 404, 429, 500, 503, 599] {
             let path = format!("/{status}");
             receiver.answer(
@@ -442,7 +423,7 @@ mod answers {
 
     #[test]
     fn an_error_has_at_most_500_characters_and_is_text_whatever_the_body_is() {
-        let (database, receiver) = (project_with_items(), Receiver::http());
+        let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
         receiver.answer("/long", Reply::Status(500, "é".repeat(5000)));
         let error = error_from(&database, &receiver.url("/long"));
         assert_eq!(error.chars().count(), 500);
@@ -462,7 +443,7 @@ mod answers {
 
     #[test]
     fn a_redirect_is_a_failed_attempt_and_is_not_followed() {
-        let (database, receiver) = (project_with_items(), Receiver::http());
+        let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
         for status in [301, 302, 303, 307, 308] {
             let location = receiver.url("/target");
             let path = format!("/{status}");
@@ -485,7 +466,7 @@ mod answers {
 
     #[test]
     fn a_receiver_that_hangs_fails_the_attempt_after_timeout_ms() {
-        let (database, receiver) = (project_with_items(), Receiver::http());
+        let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
         receiver.answer("/", Reply::Hang);
         let tenant = Tenant::install(
             &database,
@@ -509,7 +490,7 @@ mod answers {
 
     #[test]
     fn broken_answers_are_failed_attempts() {
-        let (database, receiver) = (project_with_items(), Receiver::http());
+        let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
         receiver.answer("/close", Reply::Close);
         receiver.answer("/raw", Reply::RawBytes(b"not http at all\r\n\r\n".to_vec()));
         for path in ["/close", "/raw"] {
@@ -523,7 +504,7 @@ mod targets {
 
     #[test]
     fn a_refused_connection_is_a_failed_attempt() {
-        let (database, receiver) = (project_with_items(), Receiver::http());
+        let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
         receiver.stop();
         let error = error_from(&database, &receiver.url("/"));
         assert!(error.contains("refused"), "{error}");
@@ -532,7 +513,7 @@ mod targets {
 
     #[test]
     fn an_unknown_host_is_a_failed_attempt() {
-        let database = project_with_items();
+        let database = project_with_items(shared_server());
         for scheme in ["http", "https"] {
             let error = error_from(&database, &format!("{scheme}://something.invalid/hook"));
             assert!(error.contains("host name could not be resolved"), "{error}");
@@ -553,7 +534,7 @@ mod targets {
                 ),
             ],
         );
-        let database = project_with_items_on(&server);
+        let database = project_with_items(&server);
         let mut client = database.client();
         let receiver = Receiver::https(&ca);
         for url in [receiver.url("/"), receiver.url_for("localhost", "/")] {
@@ -585,7 +566,7 @@ mod targets {
     #[test]
     fn https_with_an_unknown_authority_is_refused_before_anything_is_sent() {
         let ca = Ca::create(Tree::shared());
-        let (database, receiver) = (project_with_items(), Receiver::https(&ca));
+        let (database, receiver) = (project_with_items(shared_server()), Receiver::https(&ca));
         let error = error_from(&database, &receiver.url("/"));
         assert!(
             error.starts_with("TLS: ") && error.contains("trusted"),
@@ -607,7 +588,7 @@ mod targets {
                 ),
             ],
         );
-        let database = project_with_items_on(&server);
+        let database = project_with_items(&server);
         let (inside, outside) = ([127, 0, 1, 1].into(), [127, 0, 2, 1].into());
         assert_delivers(&database, &Receiver::http_on(inside));
         assert_delivers(&database, &Receiver::https_on(&ca, inside, &["127.0.1.1"]));
@@ -640,7 +621,7 @@ mod targets {
     #[test]
     fn plain_http_works_only_in_allowed_networks() {
         let server = Server::preloaded(Tree::shared(), &[]);
-        let database = project_with_items_on(&server);
+        let database = project_with_items(&server);
         let receiver = Receiver::http();
         for host in ["127.0.0.1", "localhost"] {
             let error = error_from(&database, &receiver.url_for(host, "/"));
@@ -666,7 +647,7 @@ mod installations {
 
     #[test]
     fn without_a_usable_webhook_url_a_delivery_is_dead_at_once() {
-        let (database, receiver) = (project_with_items(), Receiver::http());
+        let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
         let mut client = database.client();
         let configs = [
             None,
@@ -697,7 +678,7 @@ mod installations {
 
     #[test]
     fn odd_settings_beside_a_webhook_url_harm_nobody() {
-        let (database, receiver) = (project_with_items(), Receiver::http());
+        let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
         let mut client = database.client();
         let url = receiver.url("/");
         for settings in [
@@ -744,7 +725,7 @@ mod installations {
     /// What nobody but a superuser can store, and what a tenant can put into a row.
     #[test]
     fn odd_values_in_a_delivery_cost_no_other_delivery() {
-        let (database, receiver) = (project_with_items(), Receiver::http());
+        let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
         receiver.answer("/down", Reply::Status(500, String::new()));
         let mut client = database.client();
         let enqueue_with = |client: &mut Client, tenant: &Tenant<'_>, odd: &str| {
@@ -793,7 +774,7 @@ mod installations {
     /// A number of a few bytes may print as 131,072 digits.
     #[test]
     fn a_payload_too_long_to_print_is_dead_and_costs_no_other_delivery() {
-        let (database, receiver) = (project_with_items(), Receiver::http());
+        let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
         let mut client = database.client();
         let status = |client: &mut Client, tenant: &Tenant<'_>| -> String {
             value(
@@ -868,7 +849,7 @@ mod installations {
             Tree::shared(),
             &[("plugin_webhooks.allowed_networks", "127.0.0.0/8")],
         );
-        let (database, receiver) = (project_with_items_on(&server), Receiver::http());
+        let (database, receiver) = (project_with_items(&server), Receiver::http());
         receiver.answer("/", Reply::Hang);
         let mut client = database.client();
         let tenants: Vec<_> = (0..6)
@@ -924,7 +905,7 @@ mod installations {
     #[test]
     fn a_disabled_or_uninstalled_installation_sends_nothing_until_it_is_installed_again() {
         for status in ["disabled", "uninstalled"] {
-            let (database, receiver) = (project_with_items(), Receiver::http());
+            let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
             let mut client = database.client();
             let tenant = Tenant::with_items_to(&database, &receiver.url("/off"));
             enqueue_and_store_status(&mut client, &tenant, status);
@@ -947,7 +928,7 @@ mod installations {
 
     #[test]
     fn an_installation_that_is_removed_takes_its_deliveries_with_it() {
-        let (database, receiver) = (project_with_items(), Receiver::http());
+        let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
         receiver.answer(
             "/slow",
             Reply::Delay(Duration::from_secs(1), Box::new(Reply::ok())),
@@ -973,7 +954,7 @@ mod signing {
 
     #[test]
     fn a_secret_ref_that_names_no_secret_sends_unsigned_and_warns_once() {
-        let (database, receiver) = (project_with_items(), Receiver::http());
+        let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
         let mut client = database.client();
         let tenant = Tenant::install_with(&database, &config(&receiver.url("/")), Some("nowhere"));
         tenant.subscribe("items", &["INSERT"], None, false);
@@ -994,7 +975,7 @@ mod signing {
 
     #[test]
     fn an_odd_secret_ref_sends_unsigned_and_harms_nobody() {
-        let (database, receiver) = (project_with_items(), Receiver::http());
+        let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
         let mut client = database.client();
         execute(
             &mut client,
@@ -1039,7 +1020,7 @@ mod signing {
                 ("plugin_webhooks.require_signature", "on"),
             ],
         );
-        let (database, receiver) = (project_with_items_on(&server), Receiver::http());
+        let (database, receiver) = (project_with_items(&server), Receiver::http());
         let mut client = database.client();
         execute(
             &mut client,
@@ -1068,7 +1049,7 @@ mod signing {
             Tree::shared(),
             &[("plugin_webhooks.allowed_networks", "127.0.0.0/8")],
         );
-        let (database, receiver) = (project_with_items_on(&server), Receiver::http());
+        let (database, receiver) = (project_with_items(&server), Receiver::http());
         let mut client = database.client();
         execute(
             &mut client,
@@ -1121,7 +1102,7 @@ mod transactions {
 
     #[test]
     fn what_is_rolled_back_is_never_sent() {
-        let (database, receiver) = (project_with_items(), Receiver::http());
+        let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
         let tenant = Tenant::with_items_to(&database, &receiver.url("/"));
         let mut client = database.client();
         let mut transaction = client.transaction().expect("begin");
@@ -1147,7 +1128,7 @@ mod transactions {
 
     #[test]
     fn nothing_is_sent_before_the_commit() {
-        let (database, receiver) = (project_with_items(), Receiver::http());
+        let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
         let tenant = Tenant::with_items_to(&database, &receiver.url("/open"));
         let mut client = database.client();
         let mut transaction = client.transaction().expect("begin");
@@ -1173,7 +1154,7 @@ mod transactions {
                 ("max_prepared_transactions", "4"),
             ],
         );
-        let (database, receiver) = (project_with_items_on(&server), Receiver::http());
+        let (database, receiver) = (project_with_items(&server), Receiver::http());
         let tenant = Tenant::with_items_to(&database, &receiver.url("/prepared"));
         let mut client = database.client();
         for name in ["kept", "gone"] {

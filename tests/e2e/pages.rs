@@ -22,7 +22,11 @@ struct Site {
 
 impl Site {
     fn new() -> Site {
-        let tree = Tree::shared();
+        Site::in_tree(Tree::shared())
+    }
+
+    /// In a tree of one's own, to add files to.
+    fn in_tree(tree: &Tree) -> Site {
         let server = Server::preloaded(
             tree,
             &[
@@ -44,10 +48,14 @@ impl Site {
     }
 
     /// The legacy system in `app`.
-    fn with_legacy(receiver: &Receiver) -> Site {
-        let site = Site::new();
-        load_legacy(&mut site.app(), receiver.url("").trim_end_matches('/'));
-        site
+    fn with_legacy(self, receiver: &Receiver) -> Site {
+        load_legacy(&mut self.app(), receiver.url("").trim_end_matches('/'));
+        self
+    }
+
+    fn add_file(&self, name: &str, text: &str) {
+        let path = self.server.tree().extension_dir().join(name);
+        fs::write(path, text).expect("a file beside those of the extension");
     }
 
     /// Runs a page's commands.
@@ -113,7 +121,7 @@ fn paused(client: &mut Client) -> Option<String> {
 
 #[test]
 fn taking_over() {
-    let tree = Tree::shared();
+    let site = Site::in_tree(&Tree::from_environment());
     // A stand-in for pg_net that owns what the fixture made.
     for (name, text) in [
         ("pg_net.control", "default_version = '1'\n"),
@@ -124,9 +132,9 @@ fn taking_over() {
              alter extension pg_net add function net.http_post;",
         ),
     ] {
-        fs::write(tree.extension_dir().join(name), text).expect("a file of the stand-in");
+        site.add_file(name, text);
     }
-    let site = Site::with_legacy(&Receiver::http());
+    let site = site.with_legacy(&Receiver::http());
     let mut app = site.app();
     execute(&mut app, "create extension pg_net");
     site.follow(include_str!("../../docs/take-over.md"));
@@ -144,7 +152,7 @@ fn taking_over() {
 
 #[test]
 fn going_back() {
-    let site = Site::with_legacy(&Receiver::http());
+    let site = Site::new().with_legacy(&Receiver::http());
     let mut app = site.app();
     execute(&mut app, CREATE);
     let changes: i64 = value(&mut app, "select count(*) from audit.entity_changes");
@@ -161,7 +169,7 @@ fn going_back() {
 
 #[test]
 fn dump_and_restore() {
-    let site = Site::with_legacy(&Receiver::http());
+    let site = Site::new().with_legacy(&Receiver::http());
     execute(&mut site.app(), CREATE);
     site.follow(include_str!("../../docs/dump-and-restore.md"));
     let mut copy = site.server.connect("app_copy");
@@ -197,16 +205,9 @@ fn clones_and_failover() {
 
 #[test]
 fn upgrade() {
-    let site = Site::new();
+    let site = Site::in_tree(&Tree::from_environment());
     let first = include_str!("../fixtures/plugin_webhooks--0.1.0.sql");
-    fs::write(
-        site.server
-            .tree()
-            .extension_dir()
-            .join("plugin_webhooks--0.1.0.sql"),
-        first,
-    )
-    .expect("the first script");
+    site.add_file("plugin_webhooks--0.1.0.sql", first);
     let mut app = site.app();
     execute(&mut app, &format!("{CREATE} version '0.1.0'"));
     site.follow(include_str!("../../docs/upgrade.md"));

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use plugin_webhooks_kit::postgres::Client;
 use plugin_webhooks_kit::{
-    Database, Receiver, Reply, Server, ServerBuilder, Tenant, Tree, create_tracked_table, execute,
-    project, value, wait_until,
+    Database, Receiver, Reply, Server, ServerBuilder, Tenant, Tree, execute, project_with_items,
+    value, wait_until,
 };
 
 /// A server under load may be slow; a promise that is kept never waits that long.
@@ -30,16 +30,6 @@ fn server() -> &'static Server {
             .setting("plugin_webhooks.max_probe_interval", "0")
             .start()
     })
-}
-
-fn project_with_items() -> Database {
-    project_with_items_on(server())
-}
-
-fn project_with_items_on(server: &Server) -> Database {
-    let database = project(server);
-    create_tracked_table(&mut database.client(), "items");
-    database
 }
 
 /// Time passes for what waits.
@@ -86,7 +76,7 @@ fn tenant_told<'a>(
 
 #[test]
 fn a_delivery_is_tried_again_after_2_4_8_16_32_64_64_minutes_and_the_8th_failure_is_its_last() {
-    let (database, receiver) = (project_with_items(), Receiver::http());
+    let (database, receiver) = (project_with_items(server()), Receiver::http());
     receiver.on("/", |_| Reply::Status(503, "try later".to_owned()));
     let tenant = Tenant::with_items_to(&database, &receiver.url("/"));
     let mut client = database.client();
@@ -108,7 +98,7 @@ fn a_delivery_is_tried_again_after_2_4_8_16_32_64_64_minutes_and_the_8th_failure
 
 #[test]
 fn every_attempt_carries_the_same_delivery_id_body_and_signature() {
-    let (database, receiver) = (project_with_items(), Receiver::http());
+    let (database, receiver) = (project_with_items(server()), Receiver::http());
     receiver.on("/", |_| Reply::Status(500, String::new()));
     let mut client = database.client();
     execute(
@@ -139,7 +129,7 @@ fn every_attempt_carries_the_same_delivery_id_body_and_signature() {
 
 #[test]
 fn a_delivery_that_succeeds_in_the_end_keeps_the_count_of_its_failures_and_no_error() {
-    let (database, receiver) = (project_with_items(), Receiver::http());
+    let (database, receiver) = (project_with_items(server()), Receiver::http());
     let calls = AtomicUsize::new(0);
     receiver.on("/", move |_| match calls.fetch_add(1, Ordering::Relaxed) {
         0 | 1 => Reply::Status(500, "not yet".to_owned()),
@@ -160,7 +150,7 @@ fn a_delivery_that_succeeds_in_the_end_keeps_the_count_of_its_failures_and_no_er
 
 #[test]
 fn the_last_error_is_that_of_the_last_attempt() {
-    let (database, receiver) = (project_with_items(), Receiver::http());
+    let (database, receiver) = (project_with_items(server()), Receiver::http());
     receiver.on("/", |_| Reply::Status(500, String::new()));
     let tenant = Tenant::with_items_to(&database, &receiver.url("/"));
     let mut client = database.client();
@@ -176,7 +166,7 @@ fn the_last_error_is_that_of_the_last_attempt() {
 
 #[test]
 fn a_delivery_is_not_sent_before_its_time_and_a_dead_one_never_again() {
-    let (database, receiver) = (project_with_items(), Receiver::http());
+    let (database, receiver) = (project_with_items(server()), Receiver::http());
     receiver.on("/failing", |_| Reply::Status(500, String::new()));
     let waiting = Tenant::with_items_to(&database, &receiver.url("/failing"));
     let dead = Tenant::with_items_to(&database, &receiver.url("/failing"));
@@ -208,7 +198,7 @@ fn a_delivery_is_not_sent_before_its_time_and_a_dead_one_never_again() {
 
 #[test]
 fn deliveries_that_failed_together_do_not_come_back_together() {
-    let (database, receiver) = (project_with_items(), Receiver::http());
+    let (database, receiver) = (project_with_items(server()), Receiver::http());
     receiver.on("/", |_| Reply::Status(404, String::new()));
     let tenant = Tenant::with_items_to(&database, &receiver.url("/"));
     let mut client = database.client();
@@ -228,7 +218,7 @@ fn deliveries_that_failed_together_do_not_come_back_together() {
 
 #[test]
 fn retry_after_in_seconds_puts_the_next_attempt_off() {
-    let (database, receiver) = (project_with_items(), Receiver::http());
+    let (database, receiver) = (project_with_items(server()), Receiver::http());
     let mut client = database.client();
     for status in [404, 429, 500, 503] {
         let tenant = tenant_told(&database, &receiver, status, "1000");
@@ -241,7 +231,7 @@ fn retry_after_in_seconds_puts_the_next_attempt_off() {
 
 #[test]
 fn retry_after_never_hurries_and_never_asks_for_more_than_a_day() {
-    let (database, receiver) = (project_with_items(), Receiver::http());
+    let (database, receiver) = (project_with_items(server()), Receiver::http());
     let mut client = database.client();
     let (hasty, patient) = (
         tenant_told(&database, &receiver, 503, "0"),
@@ -257,7 +247,7 @@ fn retry_after_never_hurries_and_never_asks_for_more_than_a_day() {
 
 #[test]
 fn retry_after_may_be_a_date() {
-    let (database, receiver) = (project_with_items(), Receiver::http());
+    let (database, receiver) = (project_with_items(server()), Receiver::http());
     let mut client = database.client();
     let date: String = value(
         &mut client,
@@ -273,7 +263,7 @@ fn retry_after_may_be_a_date() {
 
 #[test]
 fn gone_ends_a_delivery_at_the_first_failure() {
-    let (database, receiver) = (project_with_items(), Receiver::http());
+    let (database, receiver) = (project_with_items(server()), Receiver::http());
     receiver.on("/", |_| Reply::Status(410, "moved out".to_owned()));
     let tenant = Tenant::with_items_to(&database, &receiver.url("/"));
     let mut client = database.client();
@@ -285,7 +275,7 @@ fn gone_ends_a_delivery_at_the_first_failure() {
 
 #[test]
 fn an_overloaded_receiver_gets_nothing_until_it_wants_to() {
-    let (database, receiver) = (project_with_items(), Receiver::http());
+    let (database, receiver) = (project_with_items(server()), Receiver::http());
     let mut client = database.client();
     for status in [429, 503] {
         let overloaded = tenant_told(&database, &receiver, status, "600");
@@ -305,7 +295,7 @@ fn an_overloaded_receiver_gets_nothing_until_it_wants_to() {
 #[test]
 fn a_receiver_in_trouble_is_probed_and_not_hammered() {
     let own = builder().start();
-    let (database, receiver) = (project_with_items_on(&own), Receiver::http());
+    let (database, receiver) = (project_with_items(&own), Receiver::http());
     receiver.on("/", |_| Reply::Status(500, String::new()));
     let broken = Tenant::with_items_to(&database, &receiver.url("/"));
     let healthy = Tenant::with_items_to(&database, &receiver.url("/healthy"));
@@ -330,7 +320,7 @@ fn a_receiver_in_trouble_is_probed_and_not_hammered() {
 
 #[test]
 fn an_installations_own_schedule_wins() {
-    let (database, receiver) = (project_with_items(), Receiver::http());
+    let (database, receiver) = (project_with_items(server()), Receiver::http());
     receiver.on("/", |_| Reply::Status(500, String::new()));
     let config = format!(
         r#"{{"webhook_url": "{}", "retry_schedule": [600, 1200]}}"#,
@@ -357,7 +347,7 @@ fn the_schedule_of_the_settings_counts_for_everyone_else_and_a_bad_one_is_ignore
         .setting("plugin_webhooks.retry_schedule", "1s, 1s")
         .setting("plugin_webhooks.max_probe_interval", "0")
         .start();
-    let (database, receiver) = (project_with_items_on(&own), Receiver::http());
+    let (database, receiver) = (project_with_items(&own), Receiver::http());
     receiver.on("/", |_| Reply::Status(500, String::new()));
     let tenant = Tenant::with_items_to(&database, &receiver.url("/"));
     let mut client = database.client();

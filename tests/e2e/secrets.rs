@@ -3,14 +3,13 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use plugin_webhooks_kit::postgres::Client;
 use plugin_webhooks_kit::{
-    Database, Received, Receiver, Server, Tree, as_user, create_supabase_roles, describe,
-    expect_sqlstate, quote_ident, quote_literal, shared_server, sign, verify_signature, wait_until,
+    Database, Receiver, Server, Tree, as_user, assert_signed, count, create_supabase_roles,
+    execute, expect_sqlstate, quote_ident, quote_literal, shared_server, sign, text, wait_until,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -36,23 +35,6 @@ fn key_file(server: &Server) -> PathBuf {
     server.data_dir().join("plugin_webhooks.key")
 }
 
-#[track_caller]
-fn run(client: &mut Client, sql: &str) {
-    if let Err(error) = client.batch_execute(sql) {
-        panic!("{sql}: {}", describe(&error));
-    }
-}
-
-#[track_caller]
-fn text(client: &mut Client, sql: &str) -> String {
-    client.query_one(sql, &[]).expect(sql).get(0)
-}
-
-#[track_caller]
-fn count(client: &mut Client, sql: &str) -> i64 {
-    client.query_one(sql, &[]).expect(sql).get(0)
-}
-
 fn create(name: &str) -> String {
     format!("select plugin_webhooks.create_secret('{PLAINTEXT}', '{name}')")
 }
@@ -61,7 +43,7 @@ fn create(name: &str) -> String {
 #[track_caller]
 fn install(client: &mut Client, url: &str) -> String {
     let config = quote_literal(&format!(r#"{{"webhook_url": "{url}"}}"#));
-    run(
+    execute(
         client,
         "create table public.things (id int generated always as identity primary key, tenant_id uuid);
          select audit.track('public.things');
@@ -71,7 +53,7 @@ fn install(client: &mut Client, url: &str) -> String {
         client,
         &format!("select public.rpc_install_plugin('{TENANT}', 'demo', 'signing', {config})::text"),
     );
-    run(
+    execute(
         client,
         &format!(
             "select public.rpc_upsert_plugin_webhook_subscription('{TENANT}', '{installation}', 'public', 'things', '{{INSERT}}')"
@@ -86,18 +68,9 @@ fn resolve(installation: &str) -> String {
 
 #[track_caller]
 fn insert_thing(client: &mut Client) {
-    run(
+    execute(
         client,
         &format!("insert into public.things (tenant_id) values ('{TENANT}')"),
-    );
-}
-
-#[track_caller]
-fn assert_signed(request: &Arc<Received>, secret: &str) {
-    let signature = request.header("X-Plugin-Signature").expect("a signature");
-    assert!(
-        verify_signature(secret, &request.body, signature),
-        "signed with {secret}"
     );
 }
 
@@ -114,14 +87,14 @@ mod the_key_file {
         let path = key_file(&server);
         let database = server.database();
         assert!(!path.exists(), "not before it is needed");
-        run(&mut database.client(), &create("signing"));
+        execute(&mut database.client(), &create("signing"));
         assert_eq!(mode(&path), 0o600);
         let data = fs::metadata(server.data_dir()).expect("the data directory");
         assert_eq!(fs::metadata(&path).expect("the key file").uid(), data.uid());
         let key = fs::read_to_string(&path).expect("the key");
         assert_eq!(key.trim().len(), 64);
         assert!(key.trim().bytes().all(|byte| byte.is_ascii_hexdigit()));
-        run(&mut database.client(), &create("another"));
+        execute(&mut database.client(), &create("another"));
         assert_eq!(fs::read_to_string(&path).expect("the key"), key);
     }
 
@@ -132,7 +105,7 @@ mod the_key_file {
         let sessions: Vec<Client> = (0..8).map(|_| database.client()).collect();
         thread::scope(|scope| {
             for (number, mut session) in sessions.into_iter().enumerate() {
-                scope.spawn(move || run(&mut session, &create(&format!("secret {number}"))));
+                scope.spawn(move || execute(&mut session, &create(&format!("secret {number}"))));
             }
         });
         let mut client = database.client();
@@ -157,7 +130,7 @@ mod the_key_file {
         let database = server.database();
         let receiver = Receiver::http();
         let mut client = database.client();
-        run(&mut client, &create("signing"));
+        execute(&mut client, &create("signing"));
         let installation = install(&mut client, &receiver.url("/"));
         let key = fs::read(key_file(&server)).expect("the key");
         server.restart();
@@ -173,7 +146,7 @@ mod the_key_file {
         let server = server();
         let database = server.database();
         let mut client = database.client();
-        run(&mut client, &create("signing"));
+        execute(&mut client, &create("signing"));
         let installation = install(&mut client, "https://receiver.invalid/");
         let path = key_file(&server);
         let kept = path.with_extension("kept");
@@ -203,11 +176,11 @@ mod the_key_file {
         assert_eq!(text(&mut client, &resolve(&installation)), PLAINTEXT);
 
         fs::remove_file(&path).expect("lose the key for good");
-        run(
+        execute(
             &mut client,
             "select plugin_webhooks.delete_secret(id) from plugin_webhooks.secret_names",
         );
-        run(&mut client, &create("signing"));
+        execute(&mut client, &create("signing"));
         assert_eq!(text(&mut client, &resolve(&installation)), PLAINTEXT);
     }
 
@@ -216,13 +189,13 @@ mod the_key_file {
         let server = server();
         let database = server.database();
         create_supabase_roles(&mut database.client());
-        run(
+        execute(
             &mut database.client(),
             "select plugin_webhooks.grant_to_roles()",
         );
         let receiver = Receiver::http();
         let mut client = database.client();
-        run(&mut client, &create("signing"));
+        execute(&mut client, &create("signing"));
         let installation = install(&mut client, &receiver.url("/"));
         let right = fs::read(key_file(&server)).expect("the key");
         fs::write(key_file(&server), "5".repeat(64)).expect("another key");
@@ -262,7 +235,7 @@ mod the_key_file {
         let server = server();
         let database = server.database();
         let mut client = database.client();
-        run(&mut client, &create("signing"));
+        execute(&mut client, &create("signing"));
         let installation = install(&mut client, "https://receiver.invalid/");
         for open in [0o644, 0o640, 0o604, 0o660, 0o601] {
             fs::set_permissions(key_file(&server), Permissions::from_mode(open)).expect("chmod");
@@ -281,7 +254,7 @@ mod the_key_file {
         let server = server();
         let database = server.database();
         let mut client = database.client();
-        run(&mut client, &create("signing"));
+        execute(&mut client, &create("signing"));
         for content in ["", "feedface", &"zz".repeat(32), &"ab".repeat(33)] {
             fs::write(key_file(&server), content).expect("write");
             let error = expect_sqlstate(client.batch_execute(&create("another")), "55000");
@@ -307,7 +280,7 @@ mod the_key_file {
         )]);
         let database = server.database();
         let mut client = database.client();
-        run(&mut client, &create("signing"));
+        execute(&mut client, &create("signing"));
         let installation = install(&mut client, "https://receiver.invalid/");
         assert_eq!(mode(&elsewhere), 0o600);
         assert!(!key_file(&server).exists());
@@ -342,7 +315,7 @@ mod the_key_file {
     fn is_in_no_table_and_no_dump() {
         let server = server();
         let database = server.database();
-        run(&mut database.client(), &create("signing"));
+        execute(&mut database.client(), &create("signing"));
         let key = fs::read_to_string(key_file(&server)).expect("the key");
         let dump = dump(&database);
         assert!(dump.contains("signing"), "the secrets travel with the dump");
@@ -379,7 +352,7 @@ mod the_plaintext {
         let server = server();
         let database = server.database();
         let mut client = database.client();
-        run(&mut client, &create("signing"));
+        execute(&mut client, &create("signing"));
         let installation = install(&mut client, "https://receiver.invalid/");
         let restored = server.empty_database();
         let output = restored.psql(&dump(&database));
@@ -394,7 +367,7 @@ mod the_plaintext {
     fn is_in_no_table_or_view() {
         let database = shared_server().database();
         let mut client = database.client();
-        run(&mut client, &create("signing"));
+        execute(&mut client, &create("signing"));
         install(&mut client, "https://receiver.invalid/");
         insert_thing(&mut client);
         let rows = client
@@ -482,7 +455,7 @@ mod the_plaintext {
         ]);
         let database = server.database();
         let mut client = database.client();
-        run(&mut client, &create("signing"));
+        execute(&mut client, &create("signing"));
         let id = text(
             &mut client,
             "select id::text from plugin_webhooks.secret_names",
@@ -529,7 +502,7 @@ mod the_plaintext {
         holder
             .batch_execute("select plugin_webhooks.create_secret('something else', 'taken')")
             .expect("hold the name");
-        run(&mut client, "set lock_timeout = '300ms'");
+        execute(&mut client, "set lock_timeout = '300ms'");
         expect_sqlstate(client.batch_execute(&create("taken")), "55P03");
         holder.rollback().expect("rollback");
 
@@ -544,7 +517,7 @@ mod the_plaintext {
         let server = server();
         let database = server.database();
         let mut client = database.client();
-        run(
+        execute(
             &mut client,
             "select plugin_webhooks.create_secret('something else', 'signing');
              create function public.store(secret text) returns uuid language plpgsql
@@ -560,7 +533,7 @@ mod the_plaintext {
         let server = server_with(&[("log_min_error_statement", "debug5")]);
         let database = server.database();
         let mut client = database.client();
-        run(&mut client, &create("signing"));
+        execute(&mut client, &create("signing"));
         expect_sqlstate(client.batch_execute("select 1/0"), "22012");
         let log = server.log();
         assert!(
@@ -581,12 +554,12 @@ mod a_secret {
         let database = shared_server().database();
         let receiver = Receiver::http();
         let mut client = database.client();
-        run(&mut client, &create("signing"));
+        execute(&mut client, &create("signing"));
         install(&mut client, &receiver.url("/"));
         insert_thing(&mut client);
         assert_signed(&receiver.wait_for(1, SOON)[0], PLAINTEXT);
         for (arrived, secret) in [(2, "rotated"), (3, "rotated again: ä€😀")] {
-            run(
+            execute(
                 &mut client,
                 &format!(
                     "select plugin_webhooks.update_secret(id, '{secret}')
@@ -604,11 +577,11 @@ mod a_secret {
         let database = shared_server().database();
         let receiver = Receiver::http();
         let mut client = database.client();
-        run(&mut client, &create("signing"));
+        execute(&mut client, &create("signing"));
         install(&mut client, &receiver.url("/"));
         // The worker reads this table after it has begun and before it claims.
         let mut holder = database.client();
-        run(
+        execute(
             &mut holder,
             "begin; lock table plugin_webhooks.instance in access exclusive mode",
         );
@@ -619,12 +592,12 @@ mod a_secret {
                  and relation = 'plugin_webhooks.instance'::regclass",
             ) == 1
         });
-        run(
+        execute(
             &mut client,
             "select plugin_webhooks.update_secret(id, 'rotated') from plugin_webhooks.secret_names",
         );
         insert_thing(&mut client);
-        run(&mut holder, "rollback");
+        execute(&mut holder, "rollback");
         assert_signed(&receiver.wait_for(1, SOON)[0], "rotated");
     }
 
@@ -632,9 +605,9 @@ mod a_secret {
     fn that_is_rolled_back_was_never_there() {
         let database = shared_server().database();
         let mut client = database.client();
-        run(&mut client, &create("signing"));
+        execute(&mut client, &create("signing"));
         let installation = install(&mut client, "https://receiver.invalid/");
-        run(
+        execute(
             &mut client,
             "begin;
              select plugin_webhooks.update_secret(id, 'never') from plugin_webhooks.secret_names;
@@ -649,7 +622,7 @@ mod a_secret {
         let database = server.database();
         let receiver = Receiver::http();
         let mut client = database.client();
-        run(&mut client, &create("signing"));
+        execute(&mut client, &create("signing"));
         let installation = install(&mut client, &receiver.url("/"));
         insert_thing(&mut client);
         receiver.wait_for(1, SOON);
@@ -660,7 +633,7 @@ mod a_secret {
                 .any(|line| line.contains("WARNING") && line.contains(&installation))
         };
         assert!(!warned());
-        run(
+        execute(
             &mut client,
             "select plugin_webhooks.delete_secret(id) from plugin_webhooks.secret_names",
         );
@@ -669,7 +642,7 @@ mod a_secret {
         assert_eq!(requests[1].header("X-Plugin-Signature"), None);
         wait_until(SOON, "a WARNING that names the installation", warned);
 
-        run(&mut client, &create("signing"));
+        execute(&mut client, &create("signing"));
         insert_thing(&mut client);
         assert_signed(&receiver.wait_for(3, SOON)[2], PLAINTEXT);
     }
@@ -681,7 +654,7 @@ mod a_secret {
         let receiver = Receiver::http();
         let mut client = database.client();
         let installation = install(&mut client, &receiver.url("/"));
-        run(
+        execute(
             &mut client,
             &format!(
                 "select public.rpc_update_plugin_installation('{TENANT}', '{installation}', p_secret_ref => '')"
@@ -707,8 +680,8 @@ mod a_secret {
     fn moved_to_another_row_does_not_open() {
         let database = shared_server().database();
         let mut client = database.client();
-        run(&mut client, &create("signing"));
-        run(
+        execute(&mut client, &create("signing"));
+        execute(
             &mut client,
             "select plugin_webhooks.create_secret('something else', 'other');
              update plugin_webhooks.secrets s set nonce = o.nonce, ciphertext = o.ciphertext
@@ -722,13 +695,13 @@ mod a_secret {
     fn is_reached_by_nobody_but_the_owner() {
         let database = shared_server().database_with(|client| {
             create_supabase_roles(client);
-            run(
+            execute(
                 client,
                 "do $$ begin create role secret_keeper; exception when duplicate_object then null; end $$",
             );
         });
         let mut client = database.client();
-        run(&mut client, &create("signing"));
+        execute(&mut client, &create("signing"));
         let installation = install(&mut client, "https://receiver.invalid/");
         for role in ["anon", "authenticated", "service_role"] {
             for sql in [
@@ -745,7 +718,7 @@ mod a_secret {
             }
         }
         // An operator may be let in by hand, without the right to read anything back.
-        run(
+        execute(
             &mut client,
             &format!(
                 "grant usage on schema plugin_webhooks to {keeper};
@@ -754,7 +727,7 @@ mod a_secret {
                 keeper = quote_ident("secret_keeper")
             ),
         );
-        run(&mut client, &create("kept"));
+        execute(&mut client, &create("kept"));
         expect_sqlstate(
             client.batch_execute("select * from plugin_webhooks.secrets"),
             "42501",

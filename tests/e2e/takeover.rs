@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use plugin_webhooks_kit::postgres::Client;
 use plugin_webhooks_kit::{
-    Database, HOST_SCHEMA, PsqlOutput, Received, Receiver, Server, Tree, as_user,
-    assert_same_lines, catalog, create_supabase_roles, execute, expect_sqlstate, legacy,
-    shared_server, sign, value, verify_signature, wait_until,
+    Database, HOST_SCHEMA, PsqlOutput, Receiver, Server, Tree, as_user, assert_same_lines,
+    assert_signed, catalog, create_supabase_roles, execute, expect_sqlstate, legacy, shared_server,
+    sign, value, wait_until,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -53,15 +53,6 @@ fn deliveries(client: &mut Client, plugin: &str) -> Vec<String> {
         .iter()
         .map(|row| row.get(0))
         .collect()
-}
-
-#[track_caller]
-fn assert_signed(request: &Received, secret: &str) {
-    let signature = request.header("X-Plugin-Signature").expect("a signature");
-    assert!(
-        verify_signature(secret, &request.body, signature),
-        "{request:?}"
-    );
 }
 
 mod take_over {

@@ -19,14 +19,15 @@ const UPDATE: &str = "alter extension plugin_webhooks update";
 fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     SERVER.get_or_init(|| {
-        let tree = Tree::shared();
+        // A tree of its own, because others must not find the first version.
+        let tree = Tree::from_environment();
         fs::write(
             tree.extension_dir().join("plugin_webhooks--0.1.0.sql"),
             FIRST,
         )
         .expect("the first install script");
         Server::preloaded(
-            tree,
+            &tree,
             &[
                 ("fsync", "off"),
                 ("plugin_webhooks.allowed_networks", "127.0.0.0/8"),

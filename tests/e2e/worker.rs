@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use plugin_webhooks_kit::postgres::Client;
 use plugin_webhooks_kit::{
     Database, Receiver, Reply, Server, ServerBuilder, StopMode, Tenant, Tree, as_service,
-    create_tracked_table, execute, expect_sqlstate, project, quote_ident, value, verify_signature,
-    wait_until,
+    assert_delivers, create_tracked_table, execute, expect_sqlstate, project_with_items,
+    quote_ident, value, verify_signature, wait_until,
 };
 
 /// A server under load may be slow; a promise that is kept never waits that long.
@@ -35,12 +35,6 @@ fn builder() -> ServerBuilder {
 fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     SERVER.get_or_init(|| builder().preloaded().start())
-}
-
-fn project_with_items(server: &Server) -> Database {
-    let database = project(server);
-    create_tracked_table(&mut database.client(), "items");
-    database
 }
 
 /// The workers of the session's database.
@@ -137,15 +131,6 @@ fn freeze_64(database: &Database, receiver: &Receiver) {
         frozen(database, receiver).insert_items(&mut client, 5);
     }
     receiver.wait_for(64, SOON);
-}
-
-/// Asserts that a new tenant's change reaches the receiver.
-#[track_caller]
-fn assert_delivers(database: &Database, receiver: &Receiver) {
-    let healthy = Tenant::with_items_to(database, &receiver.url("/healthy"));
-    let mut client = database.client();
-    healthy.insert_items(&mut client, 1);
-    healthy.wait_delivered(&mut client, SOON);
 }
 
 mod presence {

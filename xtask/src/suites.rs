@@ -152,7 +152,11 @@ fn end_to_end(run: &Run) -> Result<Counts> {
     cargo
         .env(PACKAGE_VARIABLE, run.package()?)
         .env("PG_CONFIG", run.workspace.pg_config());
-    cargo_test(cargo, &["plugin_webhooks_kit", "plugin_webhooks_e2e"], run.options)
+    cargo_test(
+        cargo,
+        &["plugin_webhooks_kit", "plugin_webhooks_e2e"],
+        run.options,
+    )
 }
 
 fn cargo_test(mut cargo: Command, packages: &[&str], options: &Options) -> Result<Counts> {

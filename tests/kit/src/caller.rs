@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
-use postgres::error::DbError;
 use postgres::{Client, Transaction};
+
+use crate::database::Database;
+use crate::sql::{describe, quote_ident};
 
 pub(crate) const AUTHENTICATOR: &str = "authenticator";
 
@@ -87,48 +89,17 @@ pub fn as_user<T>(
     Ok(result)
 }
 
-/// The error of a call that had to fail with `sqlstate` and a message.
+/// One call of the trusted backend.
 #[track_caller]
-pub fn expect_sqlstate<T>(result: Result<T, postgres::Error>, sqlstate: &str) -> DbError {
-    let error = match result {
-        Ok(_) => panic!("expected SQLSTATE {sqlstate}, but the call succeeded"),
-        Err(error) => error,
-    };
-    let Some(answer) = error.as_db_error() else {
-        panic!("expected SQLSTATE {sqlstate}, but the session failed: {error}")
-    };
-    assert_eq!(answer.code().code(), sqlstate, "{}", describe(&error));
-    assert!(
-        !answer.message().trim().is_empty(),
-        "the error {sqlstate} has no message"
-    );
-    answer.clone()
-}
-
-/// An SQL identifier in quotes.
-pub fn quote_ident(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// An SQL string literal.
-pub fn quote_literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
-
-/// An error with everything that the server said about it.
-pub fn describe(error: &postgres::Error) -> String {
-    let Some(answer) = error.as_db_error() else {
-        return error.to_string();
-    };
-    let mut text = format!("{} {}", answer.code().code(), answer.message());
-    for (label, part) in [
-        ("DETAIL", answer.detail()),
-        ("HINT", answer.hint()),
-        ("CONTEXT", answer.where_()),
-    ] {
-        if let Some(part) = part {
-            write!(text, "\n  {label}: {part}").expect("write to a string");
-        }
-    }
-    text
+pub fn as_service<T>(
+    database: &Database,
+    call: impl FnOnce(&mut postgres::Transaction<'_>) -> Result<T, postgres::Error>,
+) -> T {
+    as_user(
+        &mut database.authenticator(),
+        "service_role",
+        r#"{"role": "service_role"}"#,
+        call,
+    )
+    .unwrap_or_else(|error| panic!("call as service_role: {}", describe(&error)))
 }

@@ -87,7 +87,7 @@ pub fn catalog(client: &mut Client) -> BTreeSet<String> {
         .expect("set search_path");
     let rows = client
         .query(CATALOG, &[])
-        .unwrap_or_else(|error| panic!("read the catalogs: {}", crate::caller::describe(&error)));
+        .unwrap_or_else(|error| panic!("read the catalogs: {}", crate::sql::describe(&error)));
     client
         .batch_execute("reset search_path")
         .expect("reset search_path");

@@ -1,36 +1,13 @@
-//! One database of a test, and what can be loaded into it.
+//! One database of a test.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use postgres::Client;
 
-use crate::caller::{AUTHENTICATOR, quote_ident};
+use crate::caller::AUTHENTICATOR;
 use crate::server::{PsqlOutput, Server};
-
-/// A small host: every object of a host database that the extension uses when it is there.
-/// Load it with `batch_execute` before `CREATE EXTENSION`.
-pub const HOST_SCHEMA: &str = include_str!("../../fixtures/host_schema.sql");
-
-/// The system in PL/pgSQL over pg_net, with a year's data: see [`legacy`].
-const LEGACY: &str = include_str!("../../fixtures/legacy.sql");
-
-/// A fresh database of a host that runs the system in PL/pgSQL over pg_net, without the extension. Two of
-/// its installations deliver to `receiver`, a URL without path.
-#[track_caller]
-pub fn legacy(server: &Server, receiver: &str) -> Database {
-    let database = server.empty_database();
-    load_legacy(&mut database.client(), receiver);
-    database
-}
-
-/// The same in the database of `client`.
-#[track_caller]
-pub fn load_legacy(client: &mut Client, receiver: &str) {
-    crate::caller::create_supabase_roles(client);
-    crate::tenant::execute(client, HOST_SCHEMA);
-    crate::tenant::execute(client, &LEGACY.replace("{receiver}", receiver));
-}
+use crate::sql::quote_ident;
 
 const NAME_LIMIT: usize = 63;
 

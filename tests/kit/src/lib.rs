@@ -1,4 +1,4 @@
-//! The harness of the end-to-end tests, the demo and the benchmarks: private PostgreSQL servers,
+//! The kit of the tests, the demo and the benchmarks: private PostgreSQL servers,
 //! webhook receivers and callers that look like PostgREST's.
 //!
 //! Nothing here writes into the system's PostgreSQL, and whatever a run leaves behind is removed when
@@ -9,9 +9,11 @@ mod caller;
 mod catalog;
 mod database;
 mod dns;
+mod project;
 mod receiver;
 mod server;
 mod signature;
+mod sql;
 mod tenant;
 mod tls;
 mod tree;
@@ -19,36 +21,24 @@ mod volume;
 mod wait;
 
 pub use caller::{
-    RoleOptions, as_user, create_supabase_roles, create_supabase_roles_with, describe,
-    expect_sqlstate, quote_ident, quote_literal,
+    RoleOptions, as_service, as_user, create_supabase_roles, create_supabase_roles_with,
 };
 pub use catalog::{assert_same_lines, catalog};
-pub use database::{Database, HOST_SCHEMA, legacy, load_legacy};
+pub use database::Database;
 pub use dns::{Dns, Records};
+pub use project::{
+    HOST_SCHEMA, create_tracked_table, legacy, load_legacy, project, project_with_items,
+    shared_server,
+};
 pub use receiver::{Received, Receiver, Reply};
 pub use server::{PsqlOutput, Server, ServerBuilder, StopMode};
-pub use signature::{sign, verify_signature};
-pub use tenant::{Delivery, Tenant, as_service, create_tracked_table, execute, project, value};
+pub use signature::{assert_signed, sign, verify_signature};
+pub use sql::{count, describe, execute, expect_sqlstate, quote_ident, quote_literal, text, value};
+pub use tenant::{Delivery, Tenant, assert_delivers};
 pub use tls::{Ca, Identity};
 pub use tree::{EXTENSION, PACKAGE_VARIABLE, Tree};
 pub use volume::Volume;
 pub use wait::wait_until;
 
-/// The blocking PostgreSQL client that the harness hands out.
+/// The blocking PostgreSQL client that the kit hands out.
 pub use postgres;
-
-use std::sync::OnceLock;
-
-/// The server that the tests of one test binary share: preloaded, with loopback receivers allowed.
-///
-/// Take a fresh [`Database`] from it with [`Server::database`]. A test that stops its server, kills
-/// a process of it or changes a setting starts its own with [`Server::preloaded`].
-pub fn shared_server() -> &'static Server {
-    static SERVER: OnceLock<Server> = OnceLock::new();
-    SERVER.get_or_init(|| {
-        Server::preloaded(
-            Tree::shared(),
-            &[("plugin_webhooks.allowed_networks", "127.0.0.0/8, ::1/128")],
-        )
-    })
-}

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use postgres::{Client, Config, NoTls};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::caller::{quote_ident, quote_literal};
 use crate::database::Database;
 use crate::dns::Dns;
+use crate::sql::{describe, quote_ident, quote_literal};
 use crate::tree::{EXTENSION, SETTINGS_FILE, Tree, run};
 use crate::volume::Volume;
 use crate::wait::wait_until;
@@ -265,9 +265,7 @@ impl Server {
         prepare(&mut client);
         client
             .batch_execute(&format!("create extension {EXTENSION}"))
-            .unwrap_or_else(|error| {
-                panic!("create extension: {}", crate::caller::describe(&error))
-            });
+            .unwrap_or_else(|error| panic!("create extension: {}", describe(&error)));
         database
     }
 
@@ -377,7 +375,7 @@ impl Server {
                 "alter system set {name} = {}",
                 quote_literal(value)
             ))
-            .unwrap_or_else(|error| panic!("alter system: {}", crate::caller::describe(&error)));
+            .unwrap_or_else(|error| panic!("alter system: {}", describe(&error)));
         self.reload();
     }
 
@@ -479,7 +477,7 @@ impl Server {
         let mut client = self.connect("postgres");
         client
             .batch_execute(&sql)
-            .unwrap_or_else(|error| panic!("{sql}: {}", crate::caller::describe(&error)));
+            .unwrap_or_else(|error| panic!("{sql}: {}", describe(&error)));
         Some(volume)
     }
 
@@ -657,7 +655,7 @@ impl Database {
                 "create database {} template template0",
                 quote_ident(&name)
             ))
-            .unwrap_or_else(|error| panic!("create database: {}", crate::caller::describe(&error)));
+            .unwrap_or_else(|error| panic!("create database: {}", describe(&error)));
         Database::new(server, name)
     }
 }

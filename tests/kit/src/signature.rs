@@ -3,6 +3,8 @@
 
 use ring::hmac::{HMAC_SHA256, Key};
 
+use crate::receiver::Received;
+
 /// Whether `header` is the lower-case hex HMAC-SHA256 of `body` under the UTF-8 bytes of `secret`.
 pub fn verify_signature(secret: &str, body: &[u8], header: &str) -> bool {
     header
@@ -10,6 +12,16 @@ pub fn verify_signature(secret: &str, body: &[u8], header: &str) -> bool {
         .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
         && decode_hex(header)
             .is_some_and(|tag| ring::hmac::verify(&key(secret), body, &tag).is_ok())
+}
+
+/// Asserts that a request is signed with `secret`.
+#[track_caller]
+pub fn assert_signed(request: &Received, secret: &str) {
+    let signature = request.header("X-Plugin-Signature").expect("a signature");
+    assert!(
+        verify_signature(secret, &request.body, signature),
+        "not signed with {secret}: {request:?}"
+    );
 }
 
 /// The signature a partner puts on `body`: lower-case hex HMAC-SHA256.

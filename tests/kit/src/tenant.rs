@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use postgres::Client;
 
-use crate::caller::{as_user, create_supabase_roles, describe, quote_literal};
+use crate::caller::{as_service, as_user};
 use crate::database::Database;
-use crate::server::Server;
+use crate::receiver::Receiver;
+use crate::sql::describe;
 use crate::wait::POLL_EVERY;
 
 /// One installation of a plugin of its own, in a tenant of its own.
@@ -42,44 +43,6 @@ pub struct Delivery {
     pub payload: String,
     /// Seconds until the next attempt, negative when it is due.
     pub due_in: f64,
-}
-
-/// A fresh database with the roles of a Supabase-like project and the extension.
-#[track_caller]
-pub fn project(server: &Server) -> Database {
-    server.database_with(create_supabase_roles)
-}
-
-/// Runs statements as the superuser, each with everything the server says when it fails.
-#[track_caller]
-pub fn execute(client: &mut Client, sql: &str) {
-    client
-        .batch_execute(sql)
-        .unwrap_or_else(|error| panic!("{sql}: {}", describe(&error)));
-}
-
-/// The first column of the only row of a query, as the superuser.
-#[track_caller]
-pub fn value<T: for<'a> postgres::types::FromSql<'a>>(client: &mut Client, sql: &str) -> T {
-    let row = client
-        .query_one(sql, &[])
-        .unwrap_or_else(|error| panic!("{sql}: {}", describe(&error)));
-    row.get(0)
-}
-
-/// Creates a tracked table with the columns id, tenant_id, title, note and data; `name` is quoted SQL.
-#[track_caller]
-pub fn create_tracked_table(client: &mut Client, name: &str) {
-    execute(
-        client,
-        &format!(
-            "create table {name} (
-                 id bigint generated always as identity primary key,
-                 tenant_id uuid, title text, note text, data jsonb);
-             select audit.track({}::regclass);",
-            quote_literal(name)
-        ),
-    );
 }
 
 impl<'a> Tenant<'a> {
@@ -278,17 +241,11 @@ impl<'a> Tenant<'a> {
     }
 }
 
-/// One call of the trusted backend.
+/// Asserts that a change of a new tenant reaches the receiver: the worker has looked at the queue since.
 #[track_caller]
-pub fn as_service<T>(
-    database: &Database,
-    call: impl FnOnce(&mut postgres::Transaction<'_>) -> Result<T, postgres::Error>,
-) -> T {
-    as_user(
-        &mut database.authenticator(),
-        "service_role",
-        r#"{"role": "service_role"}"#,
-        call,
-    )
-    .unwrap_or_else(|error| panic!("call as service_role: {}", describe(&error)))
+pub fn assert_delivers(database: &Database, receiver: &Receiver) {
+    let healthy = Tenant::with_items_to(database, &receiver.url("/healthy"));
+    let mut client = database.client();
+    healthy.insert_items(&mut client, 1);
+    healthy.wait_delivered(&mut client, Duration::from_secs(30));
 }
