@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::time::Duration;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
-use plugin_webhooks_core::limiter;
+use plugin_webhooks_core::{limiter, retry};
 
 use crate::pg;
 
@@ -38,7 +38,7 @@ static WORKER_IDLE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(120);
 static MAX_SLOW_IN_FLIGHT: GucSetting<i32> = GucSetting::<i32>::new(256);
 static MAX_PROBE_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(60_000);
 static RETRY_SCHEDULE: GucSetting<Option<CString>> =
-    GucSetting::<Option<CString>>::new(Some(c"2min, 4min, 8min, 16min, 32min, 64min, 64min"));
+    GucSetting::<Option<CString>>::new(Some(retry::DEFAULT_DELAYS));
 static RETAIN_DELIVERED: GucSetting<i32> = GucSetting::<i32>::new(30 * DAY);
 static RETAIN_DEAD: GucSetting<i32> = GucSetting::<i32>::new(90 * DAY);
 static RETAIN_ATTEMPTS: GucSetting<i32> = GucSetting::<i32>::new(7 * DAY);
@@ -312,7 +312,7 @@ pub fn worker() -> WorkerSettings {
         max_slow_in_flight: usize::try_from(MAX_SLOW_IN_FLIGHT.get()).unwrap_or(0),
         bounds: limiter::Bounds {
             window: count(&MAX_IN_FLIGHT_PER_INSTALLATION),
-            longest_rest: duration_ms(&MAX_PROBE_INTERVAL),
+            longest_backoff: duration_ms(&MAX_PROBE_INTERVAL),
         },
         retry_schedule: text(&RETRY_SCHEDULE),
         retention: Retention {

@@ -1,9 +1,10 @@
 //! Everything of `plugin_webhooks` that needs no PostgreSQL: signatures, configuration rules,
-//! address policy, retry schedule, fair shares, request building and the HTTP sender threads.
+//! address policy, failures, retry schedule, fair shares, request building and the HTTP sender threads.
 //! It never calls into a database and never logs; callers decide what to do with its results.
 
 pub mod address_policy;
 pub mod endpoint;
+pub mod failure;
 pub mod limiter;
 pub mod request;
 pub mod retry;

@@ -1,6 +1,6 @@
-//! How much of the sending each installation may use: a window of requests in flight that grows with
-//! answers and shrinks with failures, and rests for a receiver in trouble. Pure bookkeeping of one
-//! worker, forgotten when it ends; reads no clock.
+//! Owns how much of the sending each installation may use: a window of requests in flight that grows
+//! with answers and shrinks with failures, and a backoff from receivers in trouble. Pure bookkeeping
+//! of one worker, forgotten when it ends; never reads a clock.
 
 use std::{
     collections::HashMap,
@@ -11,18 +11,18 @@ use std::{
 /// The window of an installation that nothing is known of: a receiver that never answers holds no
 /// more threads than this before it is found out.
 const FIRST_WINDOW: usize = 4;
-/// After this many failures without an answer the receiver is probed: one request, then a rest.
+/// After this many failures without an answer the receiver is probed: one request, then a backoff.
 const TROUBLED_AFTER: u32 = 3;
-/// The rest after that; it doubles with each further failure, up to `Bounds::longest_rest`.
-const FIRST_REST: Duration = Duration::from_secs(1);
+/// The backoff after that; it doubles with each further failure, up to [`Bounds::longest_backoff`].
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 
 /// What the settings say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// The largest window.
     pub window: usize,
-    /// The longest rest between two probes.
-    pub longest_rest: Duration,
+    /// The longest time between two probes.
+    pub longest_backoff: Duration,
 }
 
 /// What an attempt says of its receiver.
@@ -37,159 +37,162 @@ pub enum Health {
 }
 
 #[derive(Debug)]
-struct Lane {
+struct Receiver {
     in_flight: usize,
     window: usize,
     failures: u32,
     /// In trouble: nothing is sent before this.
-    rests_until: Option<Instant>,
+    backoff_until: Option<Instant>,
 }
 
-/// The lanes of all installations that have requests in flight or a receiver in trouble.
+/// The receivers of all installations that have requests in flight or are in trouble.
 #[derive(Debug)]
-pub struct Lanes<K> {
-    lanes: HashMap<K, Lane>,
+pub struct Limiter<K> {
+    receivers: HashMap<K, Receiver>,
 }
 
-impl<K> Default for Lanes<K> {
+impl<K> Default for Limiter<K> {
     fn default() -> Self {
         Self {
-            lanes: HashMap::new(),
+            receivers: HashMap::new(),
         }
     }
 }
 
-/// How many more requests each installation may have.
+/// How many more requests each installation may have in flight.
 #[derive(Clone, Debug)]
-pub struct Rooms<K> {
-    known: HashMap<K, usize>,
-    first: usize,
+pub struct Permits<K> {
+    listed: HashMap<K, usize>,
+    unlisted: usize,
 }
 
-impl<K: Copy + Eq + Hash> Rooms<K> {
-    /// The room of an installation that `known` does not list.
-    pub fn first(&self) -> usize {
-        self.first
+impl<K: Copy + Eq + Hash> Permits<K> {
+    /// The permits of each installation that [`Permits::listed`] does not name.
+    pub fn unlisted(&self) -> usize {
+        self.unlisted
     }
 
-    /// Installations with another room, and that room.
-    pub fn known(&self) -> impl Iterator<Item = (K, usize)> {
-        self.known
+    /// Installations with a number of permits of their own, and that number.
+    pub fn listed(&self) -> impl Iterator<Item = (K, usize)> {
+        self.listed
             .iter()
-            .map(|(installation, room)| (*installation, *room))
+            .map(|(installation, permits)| (*installation, *permits))
     }
 
-    /// The room of one installation.
+    /// The permits of one installation.
     pub fn of(&self, installation: K) -> usize {
-        self.known.get(&installation).copied().unwrap_or(self.first)
+        let listed = self.listed.get(&installation).copied();
+        listed.unwrap_or(self.unlisted)
     }
 
-    /// Takes one place.
+    /// Takes one permit.
     pub fn take(&mut self, installation: K) {
-        let first = self.first;
-        let room = self.known.entry(installation).or_insert(first);
-        *room = room.saturating_sub(1);
+        let permits = self.listed.entry(installation).or_insert(self.unlisted);
+        *permits = permits.saturating_sub(1);
     }
 }
 
-fn first_room(bounds: Bounds) -> usize {
+fn first_window(bounds: Bounds) -> usize {
     FIRST_WINDOW.min(bounds.window)
 }
 
-impl<K: Copy + Eq + Hash> Lanes<K> {
+impl<K: Copy + Eq + Hash> Limiter<K> {
     /// A request of the installation went out.
     pub fn started(&mut self, installation: K, bounds: Bounds) {
-        let lane = self.lanes.entry(installation).or_insert_with(|| Lane {
-            in_flight: 0,
-            window: first_room(bounds),
-            failures: 0,
-            rests_until: None,
-        });
-        lane.in_flight += 1;
+        let receiver = self
+            .receivers
+            .entry(installation)
+            .or_insert_with(|| Receiver {
+                in_flight: 0,
+                window: first_window(bounds),
+                failures: 0,
+                backoff_until: None,
+            });
+        receiver.in_flight += 1;
     }
 
     /// A request of the installation came back.
     pub fn finished(&mut self, installation: K, health: Health, now: Instant, bounds: Bounds) {
-        let Some(lane) = self.lanes.get_mut(&installation) else {
+        let Some(receiver) = self.receivers.get_mut(&installation) else {
             return;
         };
-        lane.in_flight = lane.in_flight.saturating_sub(1);
+        receiver.in_flight = receiver.in_flight.saturating_sub(1);
         match health {
             Health::Answers => {
-                lane.failures = 0;
-                lane.rests_until = None;
-                lane.window = (lane.window + 1).min(bounds.window);
+                receiver.failures = 0;
+                receiver.backoff_until = None;
+                receiver.window = (receiver.window + 1).min(bounds.window);
             }
             Health::Fails => {
-                lane.failures = lane.failures.saturating_add(1);
-                lane.window = (lane.window / 2).max(1);
-                if lane.failures >= TROUBLED_AFTER {
-                    lane.window = 1;
-                    lane.rest(now, lane.growing_rest(bounds));
+                receiver.failures = receiver.failures.saturating_add(1);
+                receiver.window = (receiver.window / 2).max(1);
+                if receiver.failures >= TROUBLED_AFTER {
+                    receiver.window = 1;
+                    receiver.back_off(now, receiver.growing_backoff(bounds));
                 }
             }
             Health::Overloaded(wish) => {
-                lane.failures = lane.failures.max(TROUBLED_AFTER - 1) + 1;
-                lane.window = 1;
-                let rest = lane.growing_rest(bounds);
-                lane.rest(now, wish.map_or(rest, |wish| wish.max(rest)));
+                receiver.failures = receiver.failures.max(TROUBLED_AFTER - 1) + 1;
+                receiver.window = 1;
+                let backoff = receiver.growing_backoff(bounds);
+                receiver.back_off(now, wish.map_or(backoff, |wish| wish.max(backoff)));
             }
         }
-        if lane.in_flight == 0 && lane.failures == 0 {
-            self.lanes.remove(&installation);
+        if receiver.in_flight == 0 && receiver.failures == 0 {
+            self.receivers.remove(&installation);
         }
     }
 
-    /// How many more requests each installation may have now.
-    pub fn rooms(&self, now: Instant, bounds: Bounds) -> Rooms<K> {
-        let room = |lane: &Lane| {
-            if lane.is_resting(now) {
+    /// How many more requests each installation may have in flight now.
+    pub fn permits(&self, now: Instant, bounds: Bounds) -> Permits<K> {
+        let permits = |receiver: &Receiver| {
+            if receiver.is_in_backoff(now) {
                 0
             } else {
-                lane.window.saturating_sub(lane.in_flight)
+                receiver.window.saturating_sub(receiver.in_flight)
             }
         };
-        Rooms {
-            known: self
-                .lanes
-                .iter()
-                .map(|(k, lane)| (*k, room(lane)))
-                .collect(),
-            first: first_room(bounds),
+        let receivers = self.receivers.iter();
+        Permits {
+            listed: receivers.map(|(k, r)| (*k, permits(r))).collect(),
+            unlisted: first_window(bounds),
         }
     }
 
-    /// How long until the next rest ends, if one is on.
+    /// How long until the next backoff ends, if there is one.
     pub fn next_probe(&self, now: Instant) -> Option<Duration> {
-        self.lanes
+        self.receivers
             .values()
-            .filter(|lane| lane.is_resting(now))
-            .filter_map(|lane| lane.rests_until)
+            .filter(|receiver| receiver.is_in_backoff(now))
+            .filter_map(|receiver| receiver.backoff_until)
             .min()
             .map(|until| until.saturating_duration_since(now))
     }
 
     /// Forgets receivers whose trouble ended so long ago that they may start afresh.
     pub fn forget(&mut self, now: Instant, after: Duration) {
-        self.lanes.retain(|_, lane| {
-            lane.in_flight > 0 || lane.rests_until.is_none_or(|until| now < until + after)
+        self.receivers.retain(|_, receiver| {
+            receiver.in_flight > 0
+                || receiver
+                    .backoff_until
+                    .is_none_or(|until| now < until + after)
         });
     }
 }
 
-impl Lane {
-    fn is_resting(&self, now: Instant) -> bool {
-        self.rests_until.is_some_and(|until| now < until)
+impl Receiver {
+    fn is_in_backoff(&self, now: Instant) -> bool {
+        self.backoff_until.is_some_and(|until| now < until)
     }
 
-    fn growing_rest(&self, bounds: Bounds) -> Duration {
+    fn growing_backoff(&self, bounds: Bounds) -> Duration {
         let doublings = self.failures.saturating_sub(TROUBLED_AFTER).min(16);
-        (FIRST_REST * 2_u32.pow(doublings)).min(bounds.longest_rest)
+        (FIRST_BACKOFF * 2_u32.pow(doublings)).min(bounds.longest_backoff)
     }
 
-    /// A rest never ends earlier than one that was promised before.
-    fn rest(&mut self, now: Instant, length: Duration) {
-        self.rests_until = self.rests_until.max(Some(now + length));
+    /// A backoff never ends earlier than one that was promised before.
+    fn back_off(&mut self, now: Instant, length: Duration) {
+        self.backoff_until = self.backoff_until.max(Some(now + length));
     }
 }
 
@@ -201,32 +204,35 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds {
         window: 16,
-        longest_rest: Duration::from_secs(60),
+        longest_backoff: Duration::from_secs(60),
     };
 
     struct Bench {
-        lanes: Lanes<u8>,
+        limiter: Limiter<u8>,
         now: Instant,
     }
 
     impl Bench {
         fn new() -> Self {
             Self {
-                lanes: Lanes::default(),
+                limiter: Limiter::default(),
                 now: Instant::now(),
             }
         }
 
-        fn room(&self, installation: u8) -> usize {
-            self.lanes.rooms(self.now, BOUNDS).of(installation)
+        fn permits(&self, installation: u8) -> usize {
+            self.limiter.permits(self.now, BOUNDS).of(installation)
         }
 
-        /// Sends as much as there is room for, and ends all of it.
+        /// Uses all permits, and ends all of these requests.
         fn round(&mut self, installation: u8, health: Health) -> usize {
-            let room = self.room(installation);
-            (0..room).for_each(|_| self.lanes.started(installation, BOUNDS));
-            (0..room).for_each(|_| self.lanes.finished(installation, health, self.now, BOUNDS));
-            room
+            let permits = self.permits(installation);
+            (0..permits).for_each(|_| self.limiter.started(installation, BOUNDS));
+            (0..permits).for_each(|_| {
+                self.limiter
+                    .finished(installation, health, self.now, BOUNDS)
+            });
+            permits
         }
 
         fn pass(&mut self, time: Duration) {
@@ -237,36 +243,36 @@ mod tests {
     #[test]
     fn a_new_installation_starts_small_and_grows_with_answers() {
         let mut bench = Bench::new();
-        assert_eq!(bench.room(1), FIRST_WINDOW);
-        // One stays out, so that the lane is not forgotten.
-        bench.lanes.started(1, BOUNDS);
-        let mut rooms = Vec::new();
+        assert_eq!(bench.permits(1), FIRST_WINDOW);
+        // One stays out, so that the receiver is not forgotten.
+        bench.limiter.started(1, BOUNDS);
+        let mut rounds = Vec::new();
         for _ in 0..4 {
-            rooms.push(bench.round(1, Health::Answers));
+            rounds.push(bench.round(1, Health::Answers));
         }
-        assert_eq!(rooms, [3, 6, 12, 15]);
+        assert_eq!(rounds, [3, 6, 12, 15]);
     }
 
     #[test]
     fn a_receiver_that_never_answers_holds_few_threads() {
         let mut bench = Bench::new();
-        (0..FIRST_WINDOW).for_each(|_| bench.lanes.started(1, BOUNDS));
-        assert_eq!(bench.room(1), 0);
+        (0..FIRST_WINDOW).for_each(|_| bench.limiter.started(1, BOUNDS));
+        assert_eq!(bench.permits(1), 0);
     }
 
     #[test]
-    fn a_receiver_in_trouble_is_probed_with_growing_rests() {
+    fn a_receiver_in_trouble_is_probed_with_growing_backoff() {
         let mut bench = Bench::new();
         assert_eq!(bench.round(1, Health::Fails), FIRST_WINDOW);
-        let mut rests = Vec::new();
+        let mut backoffs = Vec::new();
         for _ in 0..8 {
-            assert_eq!(bench.room(1), 0);
-            let rest = bench.lanes.next_probe(bench.now).unwrap_or_default();
-            rests.push(rest.as_secs());
-            bench.pass(rest);
+            assert_eq!(bench.permits(1), 0);
+            let backoff = bench.limiter.next_probe(bench.now).unwrap_or_default();
+            backoffs.push(backoff.as_secs());
+            bench.pass(backoff);
             assert_eq!(bench.round(1, Health::Fails), 1, "one probe at a time");
         }
-        assert_eq!(rests, [2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(backoffs, [2, 4, 8, 16, 32, 60, 60, 60]);
     }
 
     #[test]
@@ -275,37 +281,37 @@ mod tests {
         bench.round(1, Health::Fails);
         bench.pass(Duration::from_secs(2));
         bench.round(1, Health::Answers);
-        assert_eq!(bench.room(1), FIRST_WINDOW);
-        assert_eq!(bench.lanes.next_probe(bench.now), None);
+        assert_eq!(bench.permits(1), FIRST_WINDOW);
+        assert_eq!(bench.limiter.next_probe(bench.now), None);
     }
 
     #[test]
     fn an_overloaded_receiver_is_left_alone_as_long_as_it_asks_for() {
         let mut bench = Bench::new();
-        bench.lanes.started(1, BOUNDS);
+        bench.limiter.started(1, BOUNDS);
         let wish = Some(Duration::from_secs(300));
         bench
-            .lanes
+            .limiter
             .finished(1, Health::Overloaded(wish), bench.now, BOUNDS);
-        assert_eq!(bench.lanes.next_probe(bench.now), wish);
-        assert_eq!(bench.room(1), 0);
+        assert_eq!(bench.limiter.next_probe(bench.now), wish);
+        assert_eq!(bench.permits(1), 0);
         bench.pass(Duration::from_secs(300));
-        assert_eq!(bench.room(1), 1);
+        assert_eq!(bench.permits(1), 1);
     }
 
     #[test]
-    fn without_rests_a_receiver_in_trouble_is_still_sent_one_at_a_time() {
+    fn without_backoff_a_receiver_in_trouble_is_still_sent_one_at_a_time() {
         let bounds = Bounds {
-            longest_rest: Duration::ZERO,
+            longest_backoff: Duration::ZERO,
             ..BOUNDS
         };
-        let mut lanes = Lanes::default();
+        let mut limiter = Limiter::default();
         let now = Instant::now();
         for _ in 0..10 {
-            lanes.started(1, bounds);
-            lanes.finished(1, Health::Fails, now, bounds);
+            limiter.started(1, bounds);
+            limiter.finished(1, Health::Fails, now, bounds);
         }
-        assert_eq!(lanes.rooms(now, bounds).of(1), 1);
+        assert_eq!(limiter.permits(now, bounds).of(1), 1);
     }
 
     #[test]
@@ -313,22 +319,22 @@ mod tests {
         let mut bench = Bench::new();
         bench.round(1, Health::Fails);
         let after = Duration::from_secs(600);
-        bench.lanes.forget(bench.now, after);
-        assert_eq!(bench.room(1), 0);
+        bench.limiter.forget(bench.now, after);
+        assert_eq!(bench.permits(1), 0);
         bench.pass(Duration::from_secs(700));
-        bench.lanes.forget(bench.now, after);
-        assert_eq!(bench.room(1), FIRST_WINDOW);
+        bench.limiter.forget(bench.now, after);
+        assert_eq!(bench.permits(1), FIRST_WINDOW);
     }
 
     #[test]
-    fn places_that_are_taken_count() {
-        let mut rooms = Lanes::default().rooms(Instant::now(), BOUNDS);
+    fn permits_that_are_taken_count() {
+        let mut permits = Limiter::<u8>::default().permits(Instant::now(), BOUNDS);
         for left in (0..FIRST_WINDOW).rev() {
-            rooms.take(1);
-            assert_eq!((rooms.of(1), rooms.of(2)), (left, FIRST_WINDOW));
+            permits.take(1);
+            assert_eq!((permits.of(1), permits.of(2)), (left, FIRST_WINDOW));
         }
-        rooms.take(1);
-        assert_eq!(rooms.of(1), 0);
+        permits.take(1);
+        assert_eq!(permits.of(1), 0);
     }
 
     proptest! {
@@ -343,9 +349,9 @@ mod tests {
                 let n = usize::from(installation);
                 let health = match what {
                     0 => {
-                        let room = bench.room(installation);
-                        (0..room).for_each(|_| bench.lanes.started(installation, BOUNDS));
-                        out[n] += room;
+                        let permits = bench.permits(installation);
+                        (0..permits).for_each(|_| bench.limiter.started(installation, BOUNDS));
+                        out[n] += permits;
                         prop_assert!(out[n] <= BOUNDS.window);
                         continue;
                     }
@@ -355,7 +361,7 @@ mod tests {
                 };
                 if out[n] > 0 {
                     out[n] -= 1;
-                    bench.lanes.finished(installation, health, bench.now, BOUNDS);
+                    bench.limiter.finished(installation, health, bench.now, BOUNDS);
                 }
             }
         }

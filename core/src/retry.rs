@@ -1,46 +1,37 @@
 //! Owns the decision what follows a failed attempt: again later, or never.
 //! Never looks at a clock, never rolls dice, and never writes what it decides.
 
-use std::time::Duration;
+use std::{ffi::CStr, time::Duration};
 
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-
-/// [`Schedule::default`] as a setting.
-pub const DEFAULT_DELAYS: &str = "2min, 4min, 8min, 16min, 32min, 64min, 64min";
-/// Failed attempts after which a delivery is dead, where nobody says otherwise.
-pub const DEFAULT_MAX_ATTEMPTS: u32 = 8;
+/// The delays of [`Schedule::default`], as PostgreSQL takes the default of a setting.
+pub const DEFAULT_DELAYS: &CStr = c"2min, 4min, 8min, 16min, 32min, 64min, 64min";
 /// Largest number of delays in a schedule.
 pub const MAX_DELAYS: usize = 20;
 /// Shortest delay in a schedule.
-pub const MIN_DELAY: Duration = SECOND;
+pub const MIN_DELAY: Duration = Duration::from_secs(1);
 /// Longest delay in a schedule: a week.
 pub const MAX_DELAY: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Longest `Retry-After` that is honoured; a longer one counts as this.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
-/// Longest rest of a whole installation after one answer, [`Answer::rest`].
-pub const MAX_REST: Duration = Duration::from_secs(60 * 60);
+/// Longest backoff of a whole installation after one answer, [`Answer::backoff`].
+pub const MAX_BACKOFF: Duration = Duration::from_secs(60 * 60);
 
 /// A delay is up to this part shorter or longer than scheduled, so that deliveries that failed
 /// together do not come back together.
 const JITTER: f64 = 0.1;
 
-/// How often a delivery is tried and how long it rests in between.
+/// The delays after the first, second, … failure of a delivery. The failure after the last one is
+/// final, so there is one more attempt than delays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
-    /// Failed attempts after which a delivery is dead. Default 8. 0 counts as 1.
-    pub max_attempts: u32,
-    /// Rest after the first, second, … failure. The last entry repeats; with no entry at all the
-    /// next attempt is due at once. Default 2, 4, 8, 16, 32, 64, 64 minutes.
-    pub delays: Vec<Duration>,
+    delays: Vec<Duration>,
 }
 
+/// [`DEFAULT_DELAYS`]: dead at the 8th failure.
 impl Default for Schedule {
     fn default() -> Self {
-        Self {
-            max_attempts: DEFAULT_MAX_ATTEMPTS,
-            delays: [2, 4, 8, 16, 32, 64, 64].map(|n| MINUTE * n).to_vec(),
-        }
+        let delays = DEFAULT_DELAYS.to_str().expect("the default is ASCII");
+        Self::parse(delays).expect("the default is a legal setting")
     }
 }
 
@@ -54,16 +45,17 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// How long the whole installation rests, not only this delivery: `None` unless the receiver
-    /// says that it is overloaded (429, 503).
+    /// How long nothing is sent to the whole installation, not only for this delivery: `None` unless
+    /// the receiver says that it is overloaded (429, 503).
     ///
     /// That is the `Retry-After` of the answer, at least [`MIN_DELAY`], which also stands for a
-    /// missing one, and at most [`MAX_REST`]: one answer must not silence an installation for a day.
-    pub fn rest(self) -> Option<Duration> {
+    /// missing one, and at most [`MAX_BACKOFF`]: one answer must not silence an installation for a
+    /// day.
+    pub fn backoff(self) -> Option<Duration> {
         matches!(self.status, Some(429 | 503)).then(|| {
             self.retry_after
                 .unwrap_or_default()
-                .clamp(MIN_DELAY, MAX_REST)
+                .clamp(MIN_DELAY, MAX_BACKOFF)
         })
     }
 }
@@ -81,13 +73,9 @@ pub enum Step {
 }
 
 impl Schedule {
-    /// The schedule of exactly these delays: one more attempt than delays.
-    pub fn of_delays(delays: Vec<Duration>) -> Self {
-        let retries = u32::try_from(delays.len()).unwrap_or(u32::MAX);
-        Self {
-            max_attempts: retries.saturating_add(1),
-            delays,
-        }
+    /// The schedule of exactly these delays. Without any, the first failure is final.
+    pub fn new(delays: Vec<Duration>) -> Self {
+        Self { delays }
     }
 
     /// Reads the delays of a setting such as [`DEFAULT_DELAYS`]: 1 to [`MAX_DELAYS`] of them
@@ -96,7 +84,7 @@ impl Schedule {
     ///
     /// # Errors
     /// A sentence that names the first entry that breaks a rule.
-    pub fn parse_delays(list: &str) -> Result<Vec<Duration>, String> {
+    pub fn parse(list: &str) -> Result<Self, String> {
         let delays = list
             .split(',')
             .map(|entry| parse_delay(entry.trim()))
@@ -104,7 +92,7 @@ impl Schedule {
         if delays.len() > MAX_DELAYS {
             return Err(format!("the list has more than {MAX_DELAYS} delays"));
         }
-        Ok(delays)
+        Ok(Self { delays })
     }
 
     /// The step after a failed attempt, of which `attempts_before` earlier ones failed too.
@@ -118,21 +106,20 @@ impl Schedule {
     /// `chance` is a random number from 0 (inclusive) to 1 (exclusive) that decides about these
     /// 10 %; anything else counts as one half, which means exactly on schedule.
     pub fn after_failure(&self, attempts_before: u32, answer: Answer, chance: f64) -> Step {
-        let attempts = attempts_before.saturating_add(1);
-        if answer.status == Some(410) || attempts >= self.max_attempts {
+        let index = usize::try_from(attempts_before).unwrap_or(usize::MAX);
+        let Some(&delay) = self
+            .delays
+            .get(index)
+            .filter(|_| answer.status != Some(410))
+        else {
             return Step::Dead;
-        }
+        };
         let chance = if (0.0..1.0).contains(&chance) {
             chance
         } else {
             0.5
         };
-        let index = usize::try_from(attempts_before).unwrap_or(usize::MAX);
-        let delay = self.delays.get(index).or(self.delays.last());
-        let scheduled = scaled(
-            delay.copied().unwrap_or_default(),
-            1.0 + JITTER * (2.0 * chance - 1.0),
-        );
+        let scheduled = scaled(delay, 1.0 + JITTER * (2.0 * chance - 1.0));
         let asked = answer.retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
         Step::Retry {
             after: scheduled.max(scaled(asked, 1.0 + JITTER * chance)),
@@ -185,6 +172,8 @@ mod tests {
         retry_after: None,
     };
     const ON_SCHEDULE: f64 = 0.5;
+    const SECOND: Duration = Duration::from_secs(1);
+    const MINUTE: Duration = Duration::from_secs(60);
 
     fn answer(status: u16, retry_after: u64) -> Answer {
         Answer {
@@ -194,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn rests_2_4_8_16_32_64_64_minutes_and_dies_at_the_8th_failure() {
+    fn waits_2_4_8_16_32_64_64_minutes_and_dies_at_the_8th_failure() {
         let schedule = Schedule::default();
         for (before, minutes) in (0..).zip([2, 4, 8, 16, 32, 64, 64]) {
             let after = MINUTE * minutes;
@@ -203,16 +192,6 @@ mod tests {
         }
         let step = schedule.after_failure(7, NOTHING, ON_SCHEDULE);
         assert_eq!(step, Step::Dead);
-    }
-
-    #[test]
-    fn the_default_setting_is_the_default_schedule() {
-        let schedule = Schedule::default();
-        assert_eq!(
-            Schedule::parse_delays(DEFAULT_DELAYS).unwrap(),
-            schedule.delays
-        );
-        assert_eq!(Schedule::of_delays(schedule.delays.clone()), schedule);
     }
 
     #[test]
@@ -264,45 +243,43 @@ mod tests {
 
     #[test]
     fn overload_slows_the_whole_installation() {
-        let rest = |status, retry_after: Option<u64>| {
+        let backoff = |status, retry_after: Option<u64>| {
             Answer {
                 status,
                 retry_after: retry_after.map(Duration::from_secs),
             }
-            .rest()
+            .backoff()
         };
         for status in [429, 503] {
-            assert_eq!(rest(Some(status), None), Some(SECOND));
-            assert_eq!(rest(Some(status), Some(0)), Some(SECOND));
-            assert_eq!(rest(Some(status), Some(90)), Some(SECOND * 90));
-            assert_eq!(rest(Some(status), Some(86_400)), Some(MAX_REST));
+            assert_eq!(backoff(Some(status), None), Some(SECOND));
+            assert_eq!(backoff(Some(status), Some(0)), Some(SECOND));
+            assert_eq!(backoff(Some(status), Some(90)), Some(SECOND * 90));
+            assert_eq!(backoff(Some(status), Some(86_400)), Some(MAX_BACKOFF));
         }
         for status in [None, Some(200), Some(404), Some(410), Some(500), Some(502)] {
-            assert_eq!(rest(status, Some(90)), None, "{status:?}");
+            assert_eq!(backoff(status, Some(90)), None, "{status:?}");
         }
     }
 
     #[test]
-    fn the_last_delay_repeats_and_no_delays_means_at_once() {
-        let schedule = |delays| Schedule {
-            max_attempts: 100,
-            delays,
-        };
-        let cases = [
-            (vec![MINUTE, MINUTE * 3], MINUTE * 3),
-            (vec![], Duration::ZERO),
-        ];
-        for (delays, after) in cases {
-            let step = schedule(delays).after_failure(98, NOTHING, ON_SCHEDULE);
-            assert_eq!(step, Step::Retry { after });
+    fn there_is_one_more_attempt_than_delays() {
+        for delays in [vec![], vec![MINUTE], vec![MINUTE, MINUTE * 3]] {
+            let schedule = Schedule::new(delays.clone());
+            for (before, after) in (0..).zip(&delays) {
+                let step = schedule.after_failure(before, NOTHING, ON_SCHEDULE);
+                assert_eq!(step, Step::Retry { after: *after });
+            }
+            let last = u32::try_from(delays.len()).unwrap();
+            let step = schedule.after_failure(last, NOTHING, ON_SCHEDULE);
+            assert_eq!(step, Step::Dead);
         }
     }
 
     #[test]
     fn reads_delays_with_units() {
-        let delays = Schedule::parse_delays(" 1 , 2s,3 min,\t1h, 7d , 604800").unwrap();
+        let schedule = Schedule::parse(" 1 , 2s,3 min,\t1h, 7d , 604800").unwrap();
         let seconds = [1, 2, 180, 3_600, 604_800, 604_800];
-        assert_eq!(delays, seconds.map(Duration::from_secs));
+        assert_eq!(schedule.delays, seconds.map(Duration::from_secs));
     }
 
     #[test]
@@ -327,31 +304,31 @@ mod tests {
             "soon",
         ];
         for entry in bad {
-            let error = Schedule::parse_delays(&format!("2min, {entry}")).unwrap_err();
+            let error = Schedule::parse(&format!("2min, {entry}")).unwrap_err();
             assert!(error.contains(&format!("\"{entry}\"")), "{error}");
         }
         for list in ["", " ", ",", "2min,", ",2min", "2min,,4min"] {
-            let error = Schedule::parse_delays(list).unwrap_err();
+            let error = Schedule::parse(list).unwrap_err();
             assert!(error.contains("empty"), "{list}: {error}");
         }
         let delays = |n| vec!["1s"; n].join(",");
-        assert!(Schedule::parse_delays(&delays(MAX_DELAYS)).is_ok());
-        assert!(Schedule::parse_delays(&delays(MAX_DELAYS + 1)).is_err());
+        assert!(Schedule::parse(&delays(MAX_DELAYS)).is_ok());
+        assert!(Schedule::parse(&delays(MAX_DELAYS + 1)).is_err());
     }
 
     proptest! {
         #[test]
-        fn every_delivery_ends(max_attempts: u32, before: u32) {
-            let schedule = Schedule { max_attempts, ..Schedule::default() };
+        fn every_delivery_ends(delays in 0..2 * MAX_DELAYS, before: u32) {
+            let schedule = Schedule::new(vec![MINUTE; delays]);
             let dead = schedule.after_failure(before, NOTHING, 0.3) == Step::Dead;
-            prop_assert_eq!(dead, u64::from(before) + 1 >= u64::from(max_attempts));
+            prop_assert_eq!(dead, before as usize >= delays);
         }
 
         #[test]
         fn never_earlier_than_asked_nor_a_tenth_before_its_time(
             delay in 0..10_000_000_u64, asked in 0..200_000_u64, chance in 0.0..1.0
         ) {
-            let schedule = Schedule::of_delays(vec![Duration::from_secs(delay)]);
+            let schedule = Schedule::new(vec![Duration::from_secs(delay)]);
             let Step::Retry { after } = schedule.after_failure(0, answer(429, asked), chance) else {
                 panic!("the first failure of two is not the end");
             };
@@ -364,8 +341,8 @@ mod tests {
         #[test]
         fn any_schedule_any_chance_no_panic(secs: u64, nanos in 0..1_000_000_000_u32, chance: f64) {
             let delay = Duration::new(secs, nanos);
-            let _ = Schedule::of_delays(vec![delay]).after_failure(0, NOTHING, chance);
-            let _ = Schedule::parse_delays(&delay.as_secs().to_string());
+            let _ = Schedule::new(vec![delay]).after_failure(0, NOTHING, chance);
+            let _ = Schedule::parse(&delay.as_secs().to_string());
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pgrx::{Uuid, pg_sys};
+use plugin_webhooks_core::failure::FailureKind;
 
 use super::queue::{Walk, interval, walk};
 use crate::pg;
@@ -22,7 +23,7 @@ pub struct Attempt {
     pub duration: Duration,
     pub status: Option<u16>,
     /// `None`: delivered.
-    pub error: Option<&'static str>,
+    pub error: Option<FailureKind>,
     /// At most 1 KiB.
     pub response: Option<String>,
 }
@@ -65,7 +66,7 @@ pub fn log(attempts: &[Attempt]) {
             .into(),
         numbers(|a| Some(i32::try_from(a.duration.as_millis()).unwrap_or(i32::MAX))).into(),
         numbers(|a| a.status.map(i32::from)).into(),
-        texts(|a| a.error.map(str::to_owned)).into(),
+        texts(|a| a.error.map(|kind| kind.as_str().to_owned())).into(),
         texts(|a| a.response.clone()).into(),
     ];
     as_owner(|| pg::run_kept(LOG, &types, &args, |_| Ok(())));

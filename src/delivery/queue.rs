@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::{Uuid, pg_sys};
-use plugin_webhooks_core::limiter::Rooms;
+use plugin_webhooks_core::limiter::Permits;
 
 use crate::pg;
 use crate::pg::bounded_jsonb::Printed;
@@ -49,7 +49,7 @@ pub struct Room<'a> {
     pub total: usize,
     /// Size of payloads after which no more rows are taken; one row always fits.
     pub bytes: usize,
-    pub installations: &'a Rooms<Uuid>,
+    pub installations: &'a Permits<Uuid>,
 }
 
 /// What becomes of a claimed row.
@@ -133,10 +133,10 @@ pub fn claim(source: Source, claim: i64, lease: Duration, room: &Room<'_>) -> Ve
         Source::Due => CLAIM_DUE,
         Source::Handed => CLAIM_HANDED,
     };
-    let known = room.installations.known();
+    let known = room.installations.listed();
     let args = claim_args(
         room.total,
-        room.installations.first(),
+        room.installations.unlisted(),
         known.map(|(id, room)| (id, limit(room))).unzip(),
         room.bytes,
         Some(claim),

@@ -9,10 +9,11 @@ use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
 use plugin_webhooks_core::address_policy::AllowedNetworks;
 use plugin_webhooks_core::endpoint::{self, Unusable};
-use plugin_webhooks_core::limiter::{Health, Lanes};
+use plugin_webhooks_core::failure::{Failure, FailureKind};
+use plugin_webhooks_core::limiter::{Health, Limiter};
 use plugin_webhooks_core::request::Request;
 use plugin_webhooks_core::retry::{Answer, Schedule, Step};
-use plugin_webhooks_core::sender::{Failure, FailureKind, Outcome, Sender, Settings};
+use plugin_webhooks_core::sender::{Outcome, Sender, SenderConfig};
 use plugin_webhooks_core::signature;
 
 use super::gate::Gate;
@@ -63,7 +64,7 @@ struct Flight {
 
 impl Flight {
     /// The log's row for an attempt that ended now.
-    fn attempt(&self, error: Option<&'static str>) -> Attempt {
+    fn attempt(&self, error: Option<FailureKind>) -> Attempt {
         Attempt {
             delivery: self.delivery,
             tenant: self.tenant,
@@ -81,8 +82,7 @@ impl Flight {
 /// Why a claimed delivery cannot be sent.
 struct Unsendable {
     flight: Flight,
-    /// Name in the log of attempts.
-    kind: &'static str,
+    kind: FailureKind,
     reason: String,
     /// Trying again would not help.
     dead: bool,
@@ -104,7 +104,7 @@ pub struct Dispatcher {
     flights: HashMap<u64, Flight>,
     body_bytes: usize,
     next_tag: u64,
-    lanes: Lanes<Uuid>,
+    limiter: Limiter<Uuid>,
     /// Outcomes that are not written yet, and what the log says of them.
     outbox: Vec<Settled>,
     log: Vec<Attempt>,
@@ -129,7 +129,7 @@ impl Dispatcher {
             flights: HashMap::new(),
             body_bytes: 0,
             next_tag: 0,
-            lanes: Lanes::default(),
+            limiter: Limiter::default(),
             outbox: Vec::new(),
             log: Vec::new(),
             around_locks: false,
@@ -168,7 +168,7 @@ impl Dispatcher {
     pub fn pause(&self) -> Duration {
         let now = Instant::now();
         let mut pause = self.config.poll_interval.min(self.sweeper.due_in());
-        if let Some(probe) = self.lanes.next_probe(now) {
+        if let Some(probe) = self.limiter.next_probe(now) {
             pause = pause.min(probe);
         }
         if self.young(now) >= self.config.max_in_flight {
@@ -258,7 +258,7 @@ impl Dispatcher {
         self.log.clear();
         if recover {
             self.recovered_at = Instant::now();
-            self.lanes.forget(self.recovered_at, REMEMBER);
+            self.limiter.forget(self.recovered_at, REMEMBER);
         }
         let worked = settled > 0 || !departures.is_empty();
         self.depart(departures);
@@ -280,7 +280,7 @@ impl Dispatcher {
                 continue;
             };
             self.body_bytes -= flight.body_bytes;
-            self.lanes.finished(
+            self.limiter.finished(
                 flight.installation,
                 health(&outcome),
                 now,
@@ -301,7 +301,7 @@ impl Dispatcher {
                 Err(failure) => failure.status,
             },
             response: outcome.response,
-            ..flight.attempt(failure.map(|failure| failure.kind.as_str()))
+            ..flight.attempt(failure.map(|failure| failure.kind))
         });
         let settled = match outcome.result {
             Ok(_) => Settled {
@@ -353,7 +353,7 @@ impl Dispatcher {
             Dispatch::OnCommit => &[Source::Due, Source::Handed],
             Dispatch::OnCall => &[Source::Handed],
         };
-        let mut rooms = self.lanes.rooms(Instant::now(), self.config.bounds);
+        let mut permits = self.limiter.permits(Instant::now(), self.config.bounds);
         let mut claimed = Vec::new();
         for source in sources {
             if total == 0 || bytes == 0 {
@@ -362,13 +362,13 @@ impl Dispatcher {
             let room = Room {
                 total,
                 bytes,
-                installations: &rooms,
+                installations: &permits,
             };
             let batch = queue::claim(*source, claim, settings::lease(), &room);
             for delivery in &batch {
                 total = total.saturating_sub(1);
                 bytes = bytes.saturating_sub(delivery.body.as_ref().map_or(0, String::len));
-                rooms.take(delivery.installation);
+                permits.take(delivery.installation);
             }
             claimed.extend(batch);
         }
@@ -435,7 +435,7 @@ impl Dispatcher {
         let Some(body) = body else {
             return Err(Unsendable {
                 flight,
-                kind: "payload",
+                kind: FailureKind::Payload,
                 dead: true,
                 reason: "the payload is too long to send".into(),
             });
@@ -445,7 +445,7 @@ impl Dispatcher {
             Err(unusable) => {
                 return Err(Unsendable {
                     flight,
-                    kind: FailureKind::Setting.as_str(),
+                    kind: FailureKind::Setting,
                     dead: matches!(unusable, Unusable::NoUrl(_)),
                     reason: unusable.to_string(),
                 });
@@ -457,7 +457,7 @@ impl Dispatcher {
             Err(reason) => {
                 return Err(Unsendable {
                     flight,
-                    kind: "secret",
+                    kind: FailureKind::Secret,
                     dead: false,
                     reason,
                 });
@@ -531,7 +531,7 @@ impl Dispatcher {
         let mut leave = |departure: Departure| {
             let Departure { flight, request } = departure;
             self.next_tag += 1;
-            self.lanes.started(flight.installation, bounds);
+            self.limiter.started(flight.installation, bounds);
             self.body_bytes += flight.body_bytes;
             self.flights.insert(self.next_tag, flight);
             sender.submit(self.next_tag, request);
@@ -550,8 +550,8 @@ fn health(outcome: &Outcome) -> Health {
             status: Some(status),
             ..
         }) if *status < 500 && *status != 429 => Health::Answers,
-        Err(failure) => match failure.answer().rest() {
-            Some(rest) => Health::Overloaded(Some(rest)),
+        Err(failure) => match failure.answer().backoff() {
+            Some(backoff) => Health::Overloaded(Some(backoff)),
             None => Health::Fails,
         },
     }
@@ -639,7 +639,7 @@ fn start_sender(config: &WorkerSettings) -> Option<Sender> {
     let start = |extra_ca_pem| {
         with_signals_blocked(|| {
             Sender::start(
-                Settings {
+                SenderConfig {
                     threads: config.max_in_flight + config.max_slow_in_flight,
                     allowed_networks: allowed_networks.clone(),
                     show_internal_bodies: config.show_internal_bodies,
@@ -662,15 +662,12 @@ fn start_sender(config: &WorkerSettings) -> Option<Sender> {
 
 /// The retry schedule of the settings.
 fn schedule(config: &WorkerSettings) -> Schedule {
-    match Schedule::parse_delays(&config.retry_schedule) {
-        Ok(delays) => Schedule::of_delays(delays),
-        Err(error) => {
-            warn_setting(&format!(
-                "plugin_webhooks.retry_schedule is ignored: {error}"
-            ));
-            Schedule::default()
-        }
-    }
+    Schedule::parse(&config.retry_schedule).unwrap_or_else(|error| {
+        warn_setting(&format!(
+            "plugin_webhooks.retry_schedule is ignored: {error}"
+        ));
+        Schedule::default()
+    })
 }
 
 fn warn_setting(message: &str) {

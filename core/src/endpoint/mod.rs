@@ -450,7 +450,7 @@ fn stored_retry_schedule(value: &RawValue) -> Option<Schedule> {
             ))
         })
         .collect::<Option<Vec<_>>>()?;
-    Some(Schedule::of_delays(delays))
+    Some(Schedule::new(delays))
 }
 
 /// Tells whether `name` belongs to the sender or to HTTP itself, so that a configuration may not
@@ -899,7 +899,7 @@ mod tests {
         for (json, expected) in cases {
             let endpoint = read_stored(Some(&with("retry_schedule", json))).unwrap();
             let expected = expected.map(|delays| {
-                Schedule::of_delays(
+                Schedule::new(
                     delays
                         .iter()
                         .copied()

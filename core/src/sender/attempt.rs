@@ -16,13 +16,14 @@ use ureq::{
 };
 
 use super::{
-    Attempted, Failure, FailureKind, Settings,
+    config::SenderConfig,
     connector::{self, WireConnector, WireError},
     lock,
     resolver::PolicyResolver,
 };
 use crate::{
     address_policy::{self, AllowedNetworks, Denied},
+    failure::{Failure, FailureKind},
     request::Request,
     retry::MAX_RETRY_AFTER,
 };
@@ -38,12 +39,22 @@ const MAX_BODY: usize = 64 * 1024;
 const MAX_SHOWN: usize = 4 * MAX_MESSAGE;
 /// Longest [`Failure::message`], in characters.
 const MAX_MESSAGE: usize = 500;
-/// Longest [`Attempted::response`], in bytes.
+/// Longest [`Exchange::response`], in bytes.
 const MAX_RESPONSE: usize = 1024;
 /// Time to read a response body: the status has decided already.
 const BODY_TIME: Duration = Duration::from_secs(1);
 /// How long an idle connection is kept. Most receivers keep theirs longer.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// What came of one attempt, apart from its times: see [`Outcome`](super::Outcome).
+#[derive(Clone, Debug)]
+pub(super) struct Exchange {
+    /// The 2xx status, or what went wrong.
+    pub(super) result: Result<u16, Failure>,
+    /// The start of the response's body, at most 1 KiB, without control characters; `None` when it
+    /// is empty or there is none.
+    pub(super) response: Option<String>,
+}
 
 /// Makes attempts; the threads that call it share its connections.
 pub(super) struct Client {
@@ -61,20 +72,20 @@ struct Parts {
 
 impl Client {
     /// Fails when the extra certificates cannot be read.
-    pub(super) fn new(settings: &Settings) -> Result<Self, String> {
+    pub(super) fn new(config: &SenderConfig) -> Result<Self, String> {
         let parts = Parts {
-            threads: settings.threads,
-            allowed_networks: settings.allowed_networks.clone(),
-            show_internal_bodies: settings.show_internal_bodies,
-            connect_timeout: settings.connect_timeout,
-            tls: connector::tls_config(settings.extra_ca_pem.as_deref())?,
+            threads: config.threads,
+            allowed_networks: config.allowed_networks.clone(),
+            show_internal_bodies: config.show_internal_bodies,
+            connect_timeout: config.connect_timeout,
+            tls: connector::tls_config(config.extra_ca_pem.as_deref())?,
         };
         let agent = Mutex::new(parts.agent());
         Ok(Self { parts, agent })
     }
 
     /// Makes one attempt within the endpoint's timeout.
-    pub(super) fn attempt(&self, request: &Request) -> Attempted {
+    pub(super) fn attempt(&self, request: &Request) -> Exchange {
         let _guard = RenewAgentOnPanic(self);
         let agent = lock(&self.agent).clone();
         match send(&agent, request) {
@@ -84,7 +95,7 @@ impl Client {
                     .is_some_and(|peer| address_policy::may_be_quoted(peer, show));
                 judge(response, quote)
             }
-            Err(error) => Attempted {
+            Err(error) => Exchange {
                 result: Err(self.failure(error, request)),
                 response: None,
             },
@@ -205,7 +216,7 @@ fn send_once(
 }
 
 /// `quote`: whether a tenant may read the body.
-fn judge(mut response: Response<Body>, quote: bool) -> Attempted {
+fn judge(mut response: Response<Body>, quote: bool) -> Exchange {
     let status = response.status();
     let start = read_start(response.body_mut());
     let shown = if quote {
@@ -230,7 +241,7 @@ fn judge(mut response: Response<Body>, quote: bool) -> Attempted {
         })
     };
     let end = shown.floor_char_boundary(MAX_RESPONSE);
-    Attempted {
+    Exchange {
         result,
         response: (end > 0).then(|| shown[..end].to_owned()),
     }

@@ -2,6 +2,7 @@
 //! Knows no database, no queue rows and no retry rules; never blocks its caller.
 
 mod attempt;
+mod config;
 mod connector;
 mod resolver;
 
@@ -17,119 +18,30 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::attempt::Client;
-use crate::{address_policy::AllowedNetworks, request::Request, retry::Answer};
+use self::attempt::{Client, Exchange};
+pub use self::config::SenderConfig;
+use crate::{
+    failure::{Failure, FailureKind},
+    request::Request,
+};
 
 /// A thread without work leaves after this time.
 const IDLE: Duration = Duration::from_secs(30);
 /// Stack of a sender thread. Measured: a debug build needs between 64 and 128 KiB for TLS.
 const STACK: usize = 512 * 1024;
 
-/// What a [`Sender`] is started with.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Most sender threads, at least 1: the number of deliveries in flight at once. They start when
-    /// they are needed and leave when they are idle.
-    pub threads: usize,
-    /// Networks that deliveries may reach although they are not public.
-    pub allowed_networks: AllowedNetworks,
-    /// Whether failures quote receivers at opened addresses that are not public.
-    pub show_internal_bodies: bool,
-    /// PEM text of certificates that are trusted in addition to Mozilla's roots.
-    pub extra_ca_pem: Option<Vec<u8>>,
-    /// Longest time to look the host name up, and then again to connect including TLS. The timeout
-    /// of the endpoint bounds the whole attempt as well.
-    pub connect_timeout: Duration,
-}
-
-/// What came of one attempt.
-#[derive(Clone, Debug)]
-pub struct Attempted {
-    /// The 2xx status, or what went wrong.
-    pub result: Result<u16, Failure>,
-    /// The start of the response's body, at most 1 KiB, without control characters; `None` when it
-    /// is empty or there is none.
-    pub response: Option<String>,
-}
-
 /// The end of one attempt.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The 2xx status, or what went wrong.
     pub result: Result<u16, Failure>,
-    /// See [`Attempted::response`].
+    /// The start of the response's body, at most 1 KiB, without control characters; `None` when it
+    /// is empty or there is none.
     pub response: Option<String>,
     /// When a thread took the request.
     pub started: Instant,
     /// From then to the end of the attempt.
     pub duration: Duration,
-}
-
-/// A failed attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// The kind of failure, for counting.
-    pub kind: FailureKind,
-    /// The HTTP status, when one arrived.
-    pub status: Option<u16>,
-    /// What a tenant may read: `http <status>: <start of body>` or what went wrong with the
-    /// network. At most 500 characters, without control characters, never with an address that
-    /// the host name resolved to, and without the body of a receiver that may not be quoted
-    /// ([`may_be_quoted`](crate::address_policy::may_be_quoted)).
-    pub message: String,
-    /// How long the receiver asked to be left alone (`Retry-After`), at most
-    /// [`MAX_RETRY_AFTER`](crate::retry::MAX_RETRY_AFTER).
-    pub retry_after: Option<Duration>,
-}
-
-impl Failure {
-    /// What the next step depends on.
-    pub fn answer(&self) -> Answer {
-        Answer {
-            status: self.status,
-            retry_after: self.retry_after,
-        }
-    }
-}
-
-/// Kinds of failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FailureKind {
-    /// The receiver answered, but not 2xx.
-    Status,
-    /// The time was over before a status arrived.
-    Timeout,
-    /// The host name has no address, or none in time.
-    Dns,
-    /// The address policy forbids the target.
-    Denied,
-    /// No TCP connection, or it broke.
-    Connect,
-    /// No TLS session, mostly a certificate that is not trusted.
-    Tls,
-    /// The answer is not HTTP.
-    Protocol,
-    /// The endpoint's settings do not make an HTTP request.
-    Setting,
-    /// A defect of this crate.
-    Internal,
-}
-
-impl FailureKind {
-    /// The lower-case name, for statistics and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Status => "status",
-            Self::Timeout => "timeout",
-            Self::Dns => "dns",
-            Self::Denied => "denied",
-            Self::Connect => "connect",
-            Self::Tls => "tls",
-            Self::Protocol => "protocol",
-            Self::Setting => "setting",
-            Self::Internal => "internal",
-        }
-    }
 }
 
 /// Why a [`Sender`] could not start.
@@ -161,7 +73,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Gets ready for up to `settings.threads` threads, named `webhook-sender`.
+    /// Gets ready for up to `config.threads` threads, named `webhook-sender`.
     ///
     /// `notify` is called by one of them when the first outcome becomes available after all
     /// earlier ones were taken: on each call take outcomes until there is none. It is called with
@@ -173,11 +85,11 @@ impl Sender {
     /// # Errors
     /// See [`StartError`].
     pub fn start(
-        settings: Settings,
+        config: SenderConfig,
         notify: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, StartError> {
-        let client = Client::new(&settings).map_err(StartError::BadCertificate)?;
-        Self::with_attempt(settings.threads, notify, move |request| {
+        let client = Client::new(&config).map_err(StartError::BadCertificate)?;
+        Self::with_attempt(config.threads, notify, move |request| {
             client.attempt(request)
         })
     }
@@ -185,7 +97,7 @@ impl Sender {
     fn with_attempt(
         threads: usize,
         notify: impl Fn() + Send + Sync + 'static,
-        attempt: impl Fn(&Request) -> Attempted + Send + Sync + 'static,
+        attempt: impl Fn(&Request) -> Exchange + Send + Sync + 'static,
     ) -> Result<Self, StartError> {
         if threads == 0 {
             return Err(StartError::NoThreads);
@@ -261,7 +173,7 @@ impl fmt::Debug for Sender {
     }
 }
 
-type Attempt = dyn Fn(&Request) -> Attempted + Send + Sync;
+type Attempt = dyn Fn(&Request) -> Exchange + Send + Sync;
 
 struct Shared {
     jobs: Mutex<Jobs>,
@@ -283,7 +195,7 @@ struct Jobs {
     idle: usize,
 }
 
-impl Attempted {
+impl Exchange {
     fn after(self, started: Instant) -> Outcome {
         Outcome {
             result: self.result,
@@ -295,8 +207,8 @@ impl Attempted {
 }
 
 /// No attempt could be made.
-fn internal(message: String) -> Attempted {
-    Attempted {
+fn internal(message: String) -> Exchange {
+    Exchange {
         result: Err(Failure {
             kind: FailureKind::Internal,
             status: None,
@@ -382,7 +294,7 @@ mod tests {
     use std::sync::{Barrier, mpsc};
 
     use super::*;
-    use crate::endpoint::read_stored;
+    use crate::{address_policy::AllowedNetworks, endpoint::read_stored};
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -396,8 +308,8 @@ mod tests {
         }
     }
 
-    fn answer(status: u16) -> Attempted {
-        Attempted {
+    fn answer(status: u16) -> Exchange {
+        Exchange {
             result: Ok(status),
             response: None,
         }
@@ -525,7 +437,7 @@ mod tests {
 
     #[test]
     fn refuses_to_start_without_threads_or_with_bad_certificates() {
-        let settings = |threads, pem: &str| Settings {
+        let config = |threads, pem: &str| SenderConfig {
             threads,
             allowed_networks: AllowedNetworks::default(),
             show_internal_bodies: true,
@@ -534,7 +446,7 @@ mod tests {
         };
         let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         for pem in ["", "nonsense", broken, "-----BEGIN CERTIFICATE-----\n!"] {
-            let error = Sender::start(settings(1, pem), || ()).unwrap_err();
+            let error = Sender::start(config(1, pem), || ()).unwrap_err();
             assert!(matches!(error, StartError::BadCertificate(_)), "{pem}");
         }
         let error = Sender::with_attempt(0, || (), |_| answer(200)).unwrap_err();

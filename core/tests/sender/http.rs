@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use plugin_webhooks_core::sender::FailureKind;
+use plugin_webhooks_core::failure::FailureKind;
 
 use crate::support::{Bench, PATIENCE, Receiver, read_request, request, request_within};
 

@@ -15,8 +15,9 @@ use std::{
 use plugin_webhooks_core::{
     address_policy::AllowedNetworks,
     endpoint::read_stored,
+    failure::Failure,
     request::Request,
-    sender::{Failure, Outcome, Sender, Settings},
+    sender::{Outcome, Sender, SenderConfig},
 };
 
 /// Bound of every wait in these tests.
@@ -132,7 +133,7 @@ impl Bench {
     }
 
     pub fn with(threads: usize, allowed: &str, extra_ca_pem: Option<String>) -> Self {
-        Self::start(Settings {
+        Self::start(SenderConfig {
             threads,
             allowed_networks: AllowedNetworks::parse(allowed).unwrap(),
             show_internal_bodies: true,
@@ -143,7 +144,7 @@ impl Bench {
 
     /// One thread that may reach loopback but not quote it.
     pub fn discreet() -> Self {
-        Self::start(Settings {
+        Self::start(SenderConfig {
             threads: 1,
             allowed_networks: AllowedNetworks::parse("127.0.0.0/8").unwrap(),
             show_internal_bodies: false,
@@ -152,9 +153,9 @@ impl Bench {
         })
     }
 
-    fn start(settings: Settings) -> Self {
+    fn start(config: SenderConfig) -> Self {
         let (notify, notified) = mpsc::channel();
-        let sender = Sender::start(settings, move || notify.send(()).unwrap_or(())).unwrap();
+        let sender = Sender::start(config, move || notify.send(()).unwrap_or(())).unwrap();
         Self {
             sender,
             notified: Mutex::new(notified),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::support::{Bench, Receiver, read_request, request};
-use plugin_webhooks_core::sender::FailureKind;
+use plugin_webhooks_core::failure::FailureKind;
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     date_time_ymd,
