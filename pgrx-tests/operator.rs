@@ -291,6 +291,20 @@ mod tests {
     }
 
     #[pg_extern]
+    fn the_worker_is_looked_up_by_the_numbers_of_its_lock() {
+        use crate::worker::lock::{CLASS, Lock};
+        let source = operator().value(
+            "(select prosrc from pg_proc where oid = 'plugin_webhooks.worker_pid()'::regprocedure)",
+        );
+        for condition in [
+            format!("l.objsubid = {} ", Lock::Singleton as u16),
+            format!("l.classid = {CLASS} "),
+        ] {
+            assert!(source.contains(&condition), "{condition}in {source}");
+        }
+    }
+
+    #[pg_extern]
     fn the_worker_is_the_one_that_pg_stat_activity_shows() {
         assert_eq!(
             operator().count(

@@ -8,32 +8,24 @@ use std::time::{Duration, Instant};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::{is_running, main_loop, register_dynamic, registration, transaction};
+use super::connection::connect_without_database;
+use super::latch::{self, Woken};
+use super::lock::worker_is_running;
+use super::registration::{Handle, register_worker};
+use super::transaction;
 use crate::error;
 
 /// A worker that left earlier found no extension, or an error.
 const SHORT_LIFE: Duration = Duration::from_secs(5);
-/// The rest after a worker has left; doubled after each short life in a row, up to the longest:
-/// so often a database without the extension is looked at. CREATE EXTENSION ends every rest.
-const REST: Duration = Duration::from_secs(1);
-const LONGEST_REST: Duration = Duration::from_secs(60);
-const TICK: Duration = Duration::from_secs(1);
-
-/// Announces the launcher to the postmaster.
-pub fn register() {
-    let mut worker = registration(
-        "plugin_webhooks launcher",
-        "plugin_webhooks launcher",
-        "plugin_webhooks_launcher_main",
-    );
-    worker.bgw_restart_time = 5;
-    // SAFETY: called while shared_preload_libraries are loaded; the postmaster copies it.
-    unsafe { pg_sys::RegisterBackgroundWorker(&mut worker) };
-}
+/// How long after a worker's end the next one starts; doubled after each short life in a row, up to the
+/// longest: so often a database without the extension is looked at. CREATE EXTENSION ends every delay.
+const DELAY: Duration = Duration::from_secs(1);
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What the launcher knows of one database.
 struct Served {
-    worker: Option<(*mut pg_sys::BackgroundWorkerHandle, Instant)>,
+    worker: Option<(Handle, Instant)>,
     not_before: Instant,
     short_lives: u32,
     /// The launcher was woken while a worker ran that may have looked too early.
@@ -42,29 +34,20 @@ struct Served {
 
 impl Served {
     fn is_running(&mut self, now: Instant) -> bool {
-        let Some((handle, since)) = self.worker else {
-            return false;
+        let Some((_, since)) = self.worker.take_if(|(handle, _)| handle.is_stopped()) else {
+            return self.worker.is_some();
         };
-        let mut pid = 0;
-        // SAFETY: a handle that RegisterDynamicBackgroundWorker returned, freed exactly once.
-        let status = unsafe { pg_sys::GetBackgroundWorkerPid(handle, &mut pid) };
-        if status != pg_sys::BgwHandleStatus::BGWH_STOPPED {
-            return true;
-        }
-        // SAFETY: as above.
-        unsafe { pg_sys::pfree(handle.cast()) };
-        self.worker = None;
         self.short_lives = if now.duration_since(since) < SHORT_LIFE {
             self.short_lives.saturating_add(1)
         } else {
             0
         };
-        let rest = if mem::take(&mut self.look_again) {
+        let delay = if mem::take(&mut self.look_again) {
             Duration::ZERO
         } else {
-            (REST * 2_u32.saturating_pow(self.short_lives.min(10))).min(LONGEST_REST)
+            (DELAY * 2_u32.saturating_pow(self.short_lives.min(10))).min(LONGEST_DELAY)
         };
-        self.not_before = now + rest;
+        self.not_before = now + delay;
         false
     }
 }
@@ -101,7 +84,7 @@ fn databases() -> Vec<pg_sys::Oid> {
 fn look(served: &mut HashMap<pg_sys::Oid, Served>, warned: &mut Option<Instant>) {
     let found = transaction::run(c"looking for databases to serve", || {
         // The processor, or a launcher before this one, may have started a worker too.
-        let with_worker = |oid| (oid, is_running(oid));
+        let with_worker = |oid| (oid, worker_is_running(oid));
         databases().into_iter().map(with_worker).collect()
     });
     let Ok::<HashMap<_, _>, _>(databases) = found else {
@@ -119,9 +102,9 @@ fn look(served: &mut HashMap<pg_sys::Oid, Served>, warned: &mut Option<Instant>)
         if database.is_running(now) || has_worker || now < database.not_before {
             continue;
         }
-        match register_dynamic(oid) {
+        match register_worker(oid) {
             Some(handle) => database.worker = Some((handle, now)),
-            None if warned.is_none_or(|at| now.duration_since(at) >= LONGEST_REST) => {
+            None if warned.is_none_or(|at| now.duration_since(at) >= LONGEST_DELAY) => {
                 *warned = Some(now);
                 error::warn(
                     PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
@@ -138,14 +121,13 @@ fn look(served: &mut HashMap<pg_sys::Oid, Served>, warned: &mut Option<Instant>)
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn plugin_webhooks_launcher_main(_arg: pg_sys::Datum) {
-    main_loop::set_up_signals();
-    // SAFETY: first thing after the signals; without a database only shared catalogues are there.
-    unsafe { pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0) };
+    latch::set_up_signals();
+    connect_without_database();
     let mut served = HashMap::new();
     let mut warned = None;
     loop {
         look(&mut served, &mut warned);
-        if main_loop::wait(TICK) == main_loop::Woken::Latch {
+        if latch::wait(LOOK_EVERY) == Woken::Latch {
             // CREATE EXTENSION somewhere, or new settings: no database waits for its next look.
             let now = Instant::now();
             for database in served.values_mut() {

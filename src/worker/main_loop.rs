@@ -1,116 +1,40 @@
-//! The loop of one database's worker: look at the queue, wait for the latch, leave when there is
-//! nothing to serve. Blocks nowhere but in WaitLatch.
+//! The life of one database's worker: become the only one, look at the queue, wait for the latch, leave
+//! when there is nothing to serve. Blocks nowhere but in WaitLatch, and decides nothing about deliveries.
 
-use std::ffi::CStr;
 use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::connection::connect;
 use super::dispatcher::{Dispatcher, Tick};
 use super::gate::ForeignKeys;
-use super::{Lock, give_back, preloaded, take_alone, transaction};
+use super::latch::{set_up_signals, wait};
+use super::lock::{self, Lock};
+use super::registration::preloaded;
+use super::transaction;
 use crate::delivery::queue;
 use crate::{error, instance};
 
-/// How long a queue that could not be reached (DDL on it, an error) is left alone: the first time, and
-/// at most.
-const FIRST_REST: Duration = Duration::from_millis(100);
-const LONGEST_REST: Duration = Duration::from_secs(30);
-/// DDL that keeps the worker out for longer is worth a line in the log, and again after each doubling.
+/// How long the worker waits after a look at the queue that failed (DDL on it, an error): the first time,
+/// and at most.
+const FIRST_TIMEOUT: Duration = Duration::from_millis(100);
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// DDL that keeps the worker out for longer is worth a line in the server log, and again after each
+/// doubling.
 const LONG_BLOCKED: Duration = Duration::from_secs(5);
-
-/// Why a wait ended.
-#[derive(PartialEq, Eq)]
-pub enum Woken {
-    Latch,
-    Timeout,
-}
-
-// As handlers they must be the C functions themselves, not pgrx's guarded wrappers.
-unsafe extern "C-unwind" {
-    fn SignalHandlerForConfigReload(signal: i32);
-    fn die(signal: i32);
-}
-
-/// SIGTERM ends the process wherever it is, even while it waits for a lock; SIGHUP reloads.
-pub fn set_up_signals() {
-    // SAFETY: first thing in a background worker's main function.
-    unsafe {
-        pg_sys::pqsignal(pg_sys::SIGHUP as i32, Some(SignalHandlerForConfigReload));
-        pg_sys::pqsignal(pg_sys::SIGTERM as i32, Some(die));
-        pg_sys::BackgroundWorkerUnblockSignals();
-    }
-}
-
-/// Waits for the latch. Also where a worker notices shutdown and reloads its settings.
-pub fn wait(timeout: Duration) -> Woken {
-    let milliseconds = i64::try_from(timeout.as_millis())
-        .unwrap_or(i64::MAX)
-        .max(1);
-    // SAFETY: the process's own latch; the postmaster's death ends the process.
-    let events = unsafe {
-        let events = pg_sys::WaitLatch(
-            pg_sys::MyLatch,
-            (pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as i32,
-            milliseconds,
-            pg_sys::PG_WAIT_EXTENSION,
-        );
-        pg_sys::ResetLatch(pg_sys::MyLatch);
-        events
-    };
-    pgrx::check_for_interrupts!();
-    // SAFETY: set by the signal handler, read and reset on the main thread only.
-    unsafe {
-        if pg_sys::ConfigReloadPending != 0 {
-            pg_sys::ConfigReloadPending = 0;
-            pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
-        }
-    }
-    if events & pg_sys::WL_LATCH_SET as i32 != 0 {
-        Woken::Latch
-    } else {
-        Woken::Timeout
-    }
-}
-
-/// Settings of the worker's own session.
-const SESSION: [(&CStr, &CStr); 8] = [
-    (c"search_path", c"pg_catalog, pg_temp"),
-    // Shorter than deadlock_timeout: the worker gives way to DDL.
-    (c"lock_timeout", c"500ms"),
-    // The worst a crash can do is that an outcome is forgotten and the delivery sent again.
-    (c"synchronous_commit", c"off"),
-    (c"default_transaction_isolation", c"read committed"),
-    // A queue's statistics are always old; its plans are known.
-    (c"enable_seqscan", c"off"),
-    (c"enable_bitmapscan", c"off"),
-    (c"jit", c"off"),
-    (c"plan_cache_mode", c"force_generic_plan"),
-];
-
-fn set_up_session() {
-    for (name, value) in SESSION {
-        // SAFETY: both are static C strings; an unknown name would raise.
-        unsafe {
-            pg_sys::SetConfigOption(
-                name.as_ptr(),
-                value.as_ptr(),
-                pg_sys::GucContext::PGC_SUSET,
-                pg_sys::GucSource::PGC_S_SESSION,
-            );
-        }
-    }
-}
 
 /// Becomes the worker of this database and returns lost rows to the queue; `None` when there is
 /// nothing to serve, or another one serves.
-fn take_office() -> Option<pg_sys::Oid> {
-    // The processor holds the lock for a moment when it looks whether a worker runs.
+fn acquire_singleton() -> Option<pg_sys::Oid> {
+    // Whoever looks whether a worker runs holds the lock for a moment.
     for _ in 0..10 {
         let (extension, alone) = transaction::run(c"starting", || {
             let extension = instance::extension();
-            (extension, extension.is_some() && take_alone(Lock::Office))
+            (
+                extension,
+                extension.is_some() && lock::try_acquire(Lock::Singleton),
+            )
         })
         .ok()?;
         if alone || extension.is_none() {
@@ -121,8 +45,8 @@ fn take_office() -> Option<pg_sys::Oid> {
     None
 }
 
-fn rest(failures: u32) -> Duration {
-    (FIRST_REST * 2_u32.saturating_pow(failures.min(10))).min(LONGEST_REST)
+fn timeout_after(failures: u32) -> Duration {
+    (FIRST_TIMEOUT * 2_u32.saturating_pow(failures.min(10))).min(LONGEST_TIMEOUT)
 }
 
 /// Entry point of a worker; the argument is the database's oid.
@@ -130,13 +54,8 @@ fn rest(failures: u32) -> Duration {
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn plugin_webhooks_worker_main(arg: pg_sys::Datum) {
     set_up_signals();
-    let database = pg_sys::Oid::from(arg.value() as u32);
-    // SAFETY: first thing after the signals; ends the process when the database is gone.
-    unsafe {
-        pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0);
-    }
-    set_up_session();
-    if let Some(extension) = take_office() {
+    connect(pg_sys::Oid::from(arg.value() as u32));
+    if let Some(extension) = acquire_singleton() {
         serve(extension);
     }
 }
@@ -152,7 +71,7 @@ fn serve(extension: pg_sys::Oid) {
     let mut failures = 0;
     while let Err(error) = transaction::run(c"recovering", recover_if_active) {
         warn(&error, failures);
-        wait(rest(failures));
+        wait(timeout_after(failures));
         failures += 1;
         if failures > 20 {
             return;
@@ -164,11 +83,11 @@ fn serve(extension: pg_sys::Oid) {
     let mut foreign_keys = ForeignKeys::default();
     failures = 0;
     loop {
-        let pause = match dispatcher.tick() {
+        let timeout = match dispatcher.tick() {
             Ok(Tick::Gone) => return,
             Ok(Tick::Blocked) => {
                 blocked.warn_if_long();
-                FIRST_REST
+                FIRST_TIMEOUT
             }
             Ok(Tick::Done { worked }) => {
                 failures = 0;
@@ -185,7 +104,7 @@ fn serve(extension: pg_sys::Oid) {
             Err(error) => {
                 warn(&error, failures);
                 failures += 1;
-                rest(failures)
+                timeout_after(failures)
             }
         };
         let idle = last_work.elapsed() >= dispatcher.config().idle_timeout;
@@ -193,10 +112,10 @@ fn serve(extension: pg_sys::Oid) {
             return;
         }
         let started = Instant::now();
-        wait(pause);
+        wait(timeout);
         // Commits must not turn a failing queue into a busy loop.
-        while failures > 0 && started.elapsed() < pause {
-            wait(pause.saturating_sub(started.elapsed()));
+        while failures > 0 && started.elapsed() < timeout {
+            wait(timeout.saturating_sub(started.elapsed()));
         }
         dispatcher.reload();
     }
@@ -227,17 +146,17 @@ impl Blocked {
     }
 }
 
-/// Gives up the office, unless the processor counts on this worker or has just handed something over:
-/// nobody would send that before the next call.
+/// Releases the singleton lock, unless the processor counts on this worker or has just requested a
+/// dispatch: nobody would send that before the next call.
 fn may_leave(dispatcher: &mut Dispatcher) -> bool {
-    if !transaction::run(c"leaving", || take_alone(Lock::HandOver)).unwrap_or(false) {
+    if !transaction::run(c"leaving", || lock::try_acquire(Lock::KeepAlive)).unwrap_or(false) {
         return false;
     }
     let more_work = matches!(dispatcher.tick(), Ok(Tick::Done { worked: true }));
     if !more_work {
-        give_back(Lock::Office);
+        lock::release(Lock::Singleton);
     }
-    give_back(Lock::HandOver);
+    lock::release(Lock::KeepAlive);
     !more_work
 }
 

@@ -1,12 +1,13 @@
-//! `rpc_process_plugin_deliveries`: dispatch on demand. Hands due rows to the worker and makes sure
-//! that one runs. Never waits for the network, never sends.
+//! `rpc_process_plugin_deliveries`: dispatch on demand. Requests the dispatch of due rows and makes
+//! sure that a worker runs. Never waits for the network, never sends.
 
 use pgrx::prelude::*;
 
+use super::registration;
 use crate::delivery::queue;
 use crate::error::{Error, Result};
 use crate::wake::wake_at_commit;
-use crate::{instance, pg, settings, worker};
+use crate::{instance, pg, settings};
 
 const DEFAULT_BATCH: i32 = 25;
 const MAX_BATCH: i32 = 10_000;
@@ -25,7 +26,7 @@ fn rpc_process_plugin_deliveries(p_batch_size: Option<i32>) -> Result<i32> {
         return Ok(0);
     }
     queue::recover(false);
-    if !worker::ensure_running() {
+    if !registration::ensure_running() {
         // Rows that nobody would take must stay pending.
         return Ok(0);
     }
