@@ -2,6 +2,7 @@
 
 #[pgrx::pg_schema]
 mod tests {
+    use crate::change::Operation;
     use crate::pgrx_tests::support::{Tenant, operator, plugin, uuid};
     use crate::status::{DeliveryStatus, InstallationStatus, TextEnum};
     use pgrx::prelude::*;
@@ -323,6 +324,12 @@ mod tests {
         let mut known: Vec<&str> = T::ALL.iter().map(|value| value.as_str()).collect();
         known.sort_unstable();
         assert_eq!(allowed, known, "{constraint}: {definition}");
+    }
+
+    #[pg_extern]
+    fn the_operations_of_the_code_are_those_of_the_checks() {
+        assert_check_has_the_words_of::<Operation>("entity_changes_operation_check");
+        assert_check_has_the_words_of::<Operation>("plugin_webhook_subscriptions_operations_check");
     }
 
     #[pg_extern]

@@ -14,9 +14,9 @@ use pgrx::prelude::*;
 
 use self::writer::Log;
 use table::Table;
-pub use to_jsonb::Change;
 use to_jsonb::{Version, Versions};
 
+use crate::change::Operation;
 use crate::error::{self, Error};
 
 const PROTOCOL: Error = Error::TriggerProtocol {
@@ -39,11 +39,11 @@ fn log(trigger: &pgrx::PgTrigger<'_>) -> error::Result<()> {
         return Err(PROTOCOL.into());
     }
     let operation = if event.fired_by_insert() {
-        "INSERT"
+        Operation::Insert
     } else if event.fired_by_update() {
-        "UPDATE"
+        Operation::Update
     } else if event.fired_by_delete() {
-        "DELETE"
+        Operation::Delete
     } else {
         return Err(PROTOCOL.into());
     };
@@ -59,15 +59,15 @@ fn log(trigger: &pgrx::PgTrigger<'_>) -> error::Result<()> {
 }
 
 /// SAFETY: the data of a row-level trigger fired by the operation.
-unsafe fn log_row(data: &pg_sys::TriggerData, operation: &'static str) -> error::Result<()> {
+unsafe fn log_row(data: &pg_sys::TriggerData, operation: Operation) -> error::Result<()> {
     let table = Table::of(data.tg_relation)?;
     // SAFETY: as promised by the caller.
     unsafe {
         let first = unpacked(data.tg_relation, data.tg_trigtuple);
         let versions = match operation {
-            "INSERT" => Versions::Inserted(first),
-            "DELETE" => Versions::Deleted(first),
-            _ => Versions::Updated {
+            Operation::Insert => Versions::Inserted(first),
+            Operation::Delete => Versions::Deleted(first),
+            Operation::Update => Versions::Updated {
                 old: first,
                 new: unpacked(data.tg_relation, data.tg_newtuple),
             },
@@ -93,7 +93,7 @@ unsafe fn unpacked(relation: pg_sys::Relation, tuple: pg_sys::HeapTuple) -> Vers
 }
 
 /// SAFETY: the data of a statement-level trigger fired by the operation.
-unsafe fn log_statement(data: &pg_sys::TriggerData, operation: &'static str) -> error::Result<()> {
+unsafe fn log_statement(data: &pg_sys::TriggerData, operation: Operation) -> error::Result<()> {
     // SAFETY: as promised by the caller.
     unsafe {
         let kind = (*(*data.tg_relation).rd_rel).relkind as u8;
@@ -101,12 +101,11 @@ unsafe fn log_statement(data: &pg_sys::TriggerData, operation: &'static str) -> 
         if kind != pg_sys::RELKIND_RELATION {
             return Err(PROTOCOL.into());
         }
-        let wants = |wanted: &str| operation == wanted || operation == "UPDATE";
-        let mut old = Rows::of(data.tg_relation, data.tg_oldtable, wants("DELETE"))?;
-        let mut new = Rows::of(data.tg_relation, data.tg_newtable, wants("INSERT"))?;
+        let mut old = Rows::of(data.tg_relation, data.tg_oldtable, operation.has_old())?;
+        let mut new = Rows::of(data.tg_relation, data.tg_newtable, operation.has_new())?;
         if let Some(first) = next(&mut old, &mut new) {
             let table = Table::of(data.tg_relation)?;
-            if !table.is_recorded_by_row(event_bit(operation)) {
+            if !table.is_recorded_by_row(operation) {
                 let mut log = Log::open(table, operation);
                 log.add(first);
                 while let Some(versions) = next(&mut old, &mut new) {
@@ -121,14 +120,6 @@ unsafe fn log_statement(data: &pg_sys::TriggerData, operation: &'static str) -> 
         }
     }
     Ok(())
-}
-
-fn event_bit(operation: &str) -> u32 {
-    match operation {
-        "INSERT" => pg_sys::TRIGGER_TYPE_INSERT,
-        "UPDATE" => pg_sys::TRIGGER_TYPE_UPDATE,
-        _ => pg_sys::TRIGGER_TYPE_DELETE,
-    }
 }
 
 /// The old and the new version of an updated row stand at the same place in their tables.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use pgrx::pg_sys;
 
-use crate::delivery::enqueue;
+use crate::change::{Operation, table_key};
 use crate::error::{self, Error};
 use crate::pg::{self, cache};
 
@@ -156,7 +156,7 @@ impl Table {
     /// SAFETY: `relation` is open; the current memory context is the table's own.
     unsafe fn fill(&mut self, relation: pg_sys::Relation) -> error::Result<()> {
         let full_name = format!("{}.{}", self.schema, self.name);
-        self.key = enqueue::table_key(&self.schema, &self.name);
+        self.key = table_key(&self.schema, &self.name);
         self.schema_text = pg::text_datum(&self.schema);
         self.name_text = pg::text_datum(&self.name);
         // SAFETY: as promised by the caller.
@@ -202,7 +202,8 @@ impl Table {
     }
 
     /// Whether a row-level trigger already records what a statement-level one is fired for.
-    pub fn is_recorded_by_row(&self, event: u32) -> bool {
+    pub fn is_recorded_by_row(&self, operation: Operation) -> bool {
+        let event = operation.trigger_event();
         self.row_triggers.iter().any(|trigger| {
             trigger.events & event as i16 != 0 && pg::trigger_is_enabled(trigger.enabled)
         })

@@ -10,8 +10,9 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::{Datum, JsonbValue};
 
 use super::table::{Column, Kind, Table};
+use crate::caller;
+use crate::change::Change;
 use crate::pg::unguarded::{self, null, number, string, typed};
-use crate::{caller, pg};
 
 /// A version of a row as PostgreSQL unpacks it.
 #[derive(Clone, Copy)]
@@ -25,38 +26,6 @@ impl Version {
     unsafe fn get(self, column: &Column) -> Option<Datum> {
         // SAFETY: as promised by the caller.
         unsafe { (!*self.nulls.add(column.index)).then(|| *self.values.add(column.index)) }
-    }
-}
-
-/// What the log records of one changed row. The pointers are of the memory context that was current.
-#[derive(Clone, Copy)]
-pub struct Change {
-    pub record_id: Datum,
-    pub old_data: Option<Datum>,
-    pub new_data: Option<Datum>,
-    pub changed_fields: Option<Datum>,
-    pub tenant: Option<[u8; 16]>,
-    /// The same as a datum.
-    pub tenant_datum: Option<Datum>,
-}
-
-impl Change {
-    /// The same with its values in the current memory context.
-    ///
-    /// SAFETY: the values are alive.
-    pub unsafe fn copied(&self) -> Change {
-        // SAFETY: as promised by the caller; all are of variable length but the tenant.
-        unsafe {
-            let copy = |value: Datum| pg::copied_varlena(value);
-            Change {
-                record_id: copy(self.record_id),
-                old_data: self.old_data.map(copy),
-                new_data: self.new_data.map(copy),
-                changed_fields: self.changed_fields.map(copy),
-                tenant: self.tenant,
-                tenant_datum: self.tenant_datum.map(|value| pg::copied_bytes(value, 16)),
-            }
-        }
     }
 }
 
@@ -338,7 +307,7 @@ unsafe fn raise_too_long() {
         unguarded::errcode(pgrx::PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED as c_int);
         unguarded::errmsg(c"string too long to represent as jsonb string".as_ptr());
         unguarded::errfinish(
-            c"convert.rs".as_ptr(),
+            c"to_jsonb.rs".as_ptr(),
             line!() as c_int,
             c"raise_too_long".as_ptr(),
         );

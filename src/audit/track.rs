@@ -4,26 +4,28 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::prelude::*;
 
+use crate::change::Operation;
 use crate::error::{self, Error, required};
 use crate::pg;
+use crate::status::TextEnum;
 
 const FUNCTION: &str = "audit.log_entity_change";
 /// Of a table whose statements may reach other tables' rows, and of the first version.
 const ROW_TRIGGER: &str = "plugin_webhooks_audit";
-const STATEMENT_TRIGGERS: [(&str, &str, &str); 3] = [
+const STATEMENT_TRIGGERS: [(&str, Operation, &str); 3] = [
     (
         "plugin_webhooks_audit_insert",
-        "INSERT",
+        Operation::Insert,
         "NEW TABLE AS new_rows",
     ),
     (
         "plugin_webhooks_audit_update",
-        "UPDATE",
+        Operation::Update,
         "OLD TABLE AS old_rows NEW TABLE AS new_rows",
     ),
     (
         "plugin_webhooks_audit_delete",
-        "DELETE",
+        Operation::Delete,
         "OLD TABLE AS old_rows",
     ),
 ];
@@ -175,12 +177,16 @@ fn attach(table: &Trackable, excluded: &[String]) {
         for (name, event, transition) in STATEMENT_TRIGGERS {
             create(
                 name,
-                event,
+                event.as_str(),
                 &format!("REFERENCING {transition} FOR EACH STATEMENT"),
             );
         }
     } else {
-        create(ROW_TRIGGER, "INSERT OR UPDATE OR DELETE", "FOR EACH ROW");
+        let every = Operation::ALL
+            .iter()
+            .map(|event| event.as_str())
+            .collect::<Vec<_>>();
+        create(ROW_TRIGGER, &every.join(" OR "), "FOR EACH ROW");
     }
 }
 

@@ -9,10 +9,12 @@ use pgrx::prelude::*;
 
 use super::origin::Origin;
 use super::table::Table;
-use super::to_jsonb::{self, Change, Versions};
-use crate::delivery::enqueue::{self, AuditedChange, Enqueuer};
+use super::to_jsonb::{self, Versions};
+use crate::change::{AuditedChange, Change, Operation};
+use crate::delivery::enqueue::{self, Enqueuer};
 use crate::pg;
 use crate::pg::append::{Appender, Fate, Layout};
+use crate::status::TextEnum;
 
 static LOG: Layout = Layout {
     schema: c"audit",
@@ -57,7 +59,7 @@ const INSERT_TYPES: [T; 11] = [
 /// The changes of one statement, or of one row, on their way into the log.
 pub struct Log {
     table: Rc<Table>,
-    operation: &'static str,
+    operation: Operation,
     operation_text: pg_sys::Datum,
     origin: Rc<Origin>,
     /// Scratch memory of one row.
@@ -70,7 +72,7 @@ pub struct Log {
 }
 
 impl Log {
-    pub fn open(table: Rc<Table>, operation: &'static str) -> Log {
+    pub fn open(table: Rc<Table>, operation: Operation) -> Log {
         let mut enqueues = false;
         let appender = {
             let found = std::cell::Cell::new(false);
@@ -87,7 +89,7 @@ impl Log {
         Log {
             table,
             operation,
-            operation_text: pg::text_datum(operation),
+            operation_text: pg::text_datum(operation.as_str()),
             origin: Origin::current(),
             // SAFETY: the current context lives as long as the trigger's call.
             row: unsafe { pg::new_context(pg_sys::CurrentMemoryContext, c"audited row") },

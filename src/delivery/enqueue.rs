@@ -13,12 +13,12 @@ use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::prelude::*;
 
 use super::payload;
-pub use super::subscriptions::table_key;
 use super::subscriptions::{Matcher, Subscription};
-use crate::audit::Change;
+use crate::change::AuditedChange;
 use crate::error::{self, Error};
 use crate::pg::append::{Appender, Fate, Layout};
 use crate::settings::{self, Dispatch};
+use crate::status::TextEnum;
 use crate::wake::wake_at_commit;
 use crate::{instance, pg, references};
 
@@ -42,17 +42,6 @@ static QUEUE: Layout = Layout {
         (CHANGE, c"audit", c"entity_changes"),
     ],
 };
-
-/// A row of the audit log that was just written.
-pub struct AuditedChange<'a> {
-    pub id: i64,
-    /// See `table_key`.
-    pub table: &'a str,
-    pub schema: &'a str,
-    pub name: &'a str,
-    pub operation: &'a str,
-    pub change: &'a Change,
-}
 
 /// Whether a trigger of the log does what an `Enqueuer` does.
 pub fn is_enqueue_trigger(trigger: &pg_sys::Trigger) -> bool {
@@ -151,10 +140,10 @@ impl Enqueuer {
         let known = |(of, _): &(String, pg::Varlena)| {
             of.strip_prefix(change.name)
                 .and_then(|rest| rest.strip_prefix('.'))
-                == Some(change.operation)
+                == Some(change.operation.as_str())
         };
         let position = self.event_types.iter().position(known).unwrap_or_else(|| {
-            let name = format!("{}.{}", change.name, change.operation);
+            let name = format!("{}.{}", change.name, change.operation.as_str());
             let event_type = pg::lower(&format!("entity_change.{name}"));
             self.event_types
                 .push((name, pg::Varlena::text(&event_type)));

@@ -3,9 +3,10 @@
 use pgrx::pg_sys;
 use pgrx::pg_sys::{Datum, JsonbIteratorToken as Token, JsonbParseState, JsonbValue};
 
-use super::enqueue::AuditedChange;
 use super::subscriptions::Subscription;
+use crate::change::AuditedChange;
 use crate::pg::unguarded::{self, null, number, string};
+use crate::status::TextEnum;
 
 /// The payload in the current memory context.
 ///
@@ -86,7 +87,7 @@ unsafe fn build_unguarded(
         payload.key("audit");
         payload.token(Token::WJB_BEGIN_OBJECT);
         payload.add("id", number(unguarded::int64_to_numeric(change.id)));
-        payload.add("operation", text(change.operation.as_bytes()));
+        payload.add("operation", text(change.operation.as_str().as_bytes()));
         payload.add("record_id", record_id());
         payload.add("table_name", text(change.name.as_bytes()));
         payload.add("table_schema", text(change.schema.as_bytes()));

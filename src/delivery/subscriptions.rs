@@ -11,8 +11,10 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys::BuiltinOid};
 
+use crate::change::{Operation, table_key};
 use crate::error;
 use crate::pg::{self, cache};
+use crate::status::TextEnum;
 
 const SUBSCRIPTIONS_OF: &str = include_str!("sql/subscriptions.sql");
 
@@ -31,15 +33,19 @@ pub struct Subscription {
     pub installation: [u8; 16],
     pub plugin_key: String,
     pub include_payload: bool,
-    operations: Vec<String>,
+    operations: Vec<Operation>,
     allowlist: Vec<String>,
 }
 
 impl Subscription {
     /// Whether it wants this operation; for an update, whether one of the changed columns is wanted.
-    pub fn wants(&self, operation: &str, changed_fields: impl FnOnce() -> Vec<String>) -> bool {
-        self.operations.iter().any(|wanted| wanted == operation)
-            && (operation != "UPDATE"
+    pub fn wants(
+        &self,
+        operation: Operation,
+        changed_fields: impl FnOnce() -> Vec<String>,
+    ) -> bool {
+        self.operations.contains(&operation)
+            && (operation != Operation::Update
                 || self.allowlist.is_empty()
                 || changed_fields()
                     .iter()
@@ -62,11 +68,6 @@ type Tenants = HashMap<[u8; 16], Rc<OfTenant>>;
 thread_local! {
     /// What is remembered, and the generation in which it was read.
     static REMEMBERED: RefCell<(u64, Tenants)> = RefCell::new((0, HashMap::new()));
-}
-
-/// What a table's subscriptions are found by: no name holds NUL.
-pub fn table_key(schema: &str, name: &str) -> String {
-    format!("{schema}\0{name}")
 }
 
 /// The subscriptions that matter to one statement.
@@ -174,8 +175,12 @@ fn read(tenants: &[[u8; 16]]) -> HashMap<[u8; 16], OfTenant> {
                     };
                     let text = |column| row.get::<String>(column).map(Option::unwrap_or_default);
                     let list = |column| {
-                        row.get::<Vec<Option<String>>>(column)
-                            .map(|list| list.unwrap_or_default().into_iter().flatten().collect())
+                        row.get::<Vec<Option<String>>>(column).map(|list| {
+                            list.unwrap_or_default()
+                                .into_iter()
+                                .flatten()
+                                .collect::<Vec<String>>()
+                        })
                     };
                     result
                         .entry(*tenant.as_bytes())
@@ -186,7 +191,10 @@ fn read(tenants: &[[u8; 16]]) -> HashMap<[u8; 16], OfTenant> {
                         .push(Subscription {
                             installation: *installation.as_bytes(),
                             plugin_key: text(3)?,
-                            operations: list(6)?,
+                            operations: list(6)?
+                                .iter()
+                                .filter_map(|word| Operation::parse(word))
+                                .collect(),
                             allowlist: list(7)?,
                             include_payload: row.get::<bool>(8)?.unwrap_or_default(),
                         });

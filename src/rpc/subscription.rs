@@ -4,10 +4,10 @@ use pgrx::Uuid;
 use pgrx::prelude::*;
 
 use super::installation;
+use crate::change::Operation;
 use crate::error::{Error, Result, required, required_text};
+use crate::status::TextEnum;
 use crate::{caller, pg};
-
-const OPERATIONS: [&str; 3] = ["INSERT", "UPDATE", "DELETE"];
 
 /// The operations in their canonical order, each once.
 fn checked_operations(operations: Option<Vec<Option<String>>>) -> Result<Vec<String>> {
@@ -18,21 +18,26 @@ fn checked_operations(operations: Option<Vec<Option<String>>>) -> Result<Vec<Str
     let mut wanted = Vec::with_capacity(given.len());
     for operation in &given {
         let name = operation.as_deref().unwrap_or("null").trim().to_uppercase();
-        if !OPERATIONS.contains(&name.as_str()) {
+        let Some(known) = Operation::parse(&name) else {
             return Err(Error::Invalid {
                 name: "p_operations",
                 message: format!("\"{}\"", operation.as_deref().unwrap_or("null")),
-                hint: format!("Use one or more of {}.", OPERATIONS.join(", ")),
+                hint: format!("Use one or more of {}.", words(Operation::ALL).join(", ")),
             }
             .into());
-        }
-        wanted.push(name);
+        };
+        wanted.push(known);
     }
-    Ok(OPERATIONS
+    let mut ordered = Operation::ALL.to_vec();
+    ordered.retain(|operation| wanted.contains(operation));
+    Ok(words(&ordered))
+}
+
+fn words(operations: &[Operation]) -> Vec<String> {
+    operations
         .iter()
-        .filter(|known| wanted.iter().any(|name| name == *known))
-        .map(ToString::to_string)
-        .collect())
+        .map(|operation| operation.as_str().to_owned())
+        .collect()
 }
 
 /// Null and empty both mean: every update. Null elements are dropped.

@@ -1,0 +1,97 @@
+//! A change of a row as the audit log records it. Knows neither how it is found out nor who is told.
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::Datum;
+
+use crate::pg;
+use crate::status::TextEnum;
+
+/// `operation` of `audit.entity_changes` and of a subscription.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Operation {
+    Insert,
+    Update,
+    Delete,
+}
+
+impl TextEnum for Operation {
+    const ALL: &'static [Self] = &[Self::Insert, Self::Update, Self::Delete];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Insert => "INSERT",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
+impl Operation {
+    /// Its bit in the type of a trigger.
+    pub fn trigger_event(self) -> u32 {
+        match self {
+            Self::Insert => pg_sys::TRIGGER_TYPE_INSERT,
+            Self::Update => pg_sys::TRIGGER_TYPE_UPDATE,
+            Self::Delete => pg_sys::TRIGGER_TYPE_DELETE,
+        }
+    }
+
+    /// Whether the row was there before.
+    pub fn has_old(self) -> bool {
+        self != Self::Insert
+    }
+
+    /// Whether the row is there afterwards.
+    pub fn has_new(self) -> bool {
+        self != Self::Delete
+    }
+}
+
+/// What the log records of one changed row. The values are of the memory context that was current.
+#[derive(Clone, Copy)]
+pub struct Change {
+    pub record_id: Datum,
+    pub old_data: Option<Datum>,
+    pub new_data: Option<Datum>,
+    pub changed_fields: Option<Datum>,
+    pub tenant: Option<[u8; 16]>,
+    /// The same as a datum.
+    pub tenant_datum: Option<Datum>,
+}
+
+impl Change {
+    /// The same with its values in the current memory context.
+    ///
+    /// # Safety
+    /// The values are alive and not toasted.
+    pub unsafe fn copied(&self) -> Change {
+        // SAFETY: text, jsonb and text[] are varlenas, a uuid has 16 bytes; nothing refers to the old values.
+        unsafe {
+            let copy = |value: Datum| pg::copied_varlena(value);
+            Change {
+                record_id: copy(self.record_id),
+                old_data: self.old_data.map(copy),
+                new_data: self.new_data.map(copy),
+                changed_fields: self.changed_fields.map(copy),
+                tenant: self.tenant,
+                tenant_datum: self.tenant_datum.map(|value| pg::copied_bytes(value, 16)),
+            }
+        }
+    }
+}
+
+/// A row of the audit log that was just written.
+pub struct AuditedChange<'a> {
+    pub id: i64,
+    /// See `table_key`.
+    pub table: &'a str,
+    pub schema: &'a str,
+    pub name: &'a str,
+    pub operation: Operation,
+    pub change: &'a Change,
+}
+
+/// What a table's subscriptions are found by: no name holds NUL.
+pub fn table_key(schema: &str, name: &str) -> String {
+    format!("{schema}\0{name}")
+}
