@@ -243,6 +243,15 @@ pub fn warn(code: PgSqlErrorCode, message: impl Into<String>, hint: &str) {
         .report(PgLogLevel::WARNING);
 }
 
+/// The same for a setting that cannot be used as it is.
+pub fn warn_setting(message: &str) {
+    warn(
+        PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
+        format!("plugin_webhooks: {message}"),
+        "Correct the setting and reload.",
+    );
+}
+
 /// `Ok(value)` unless it is null.
 pub fn required<T>(name: &'static str, value: Option<T>) -> Result<T> {
     value.ok_or_else(|| Error::Required(name).into())

@@ -95,11 +95,11 @@ fn serve(extension: pg_sys::Oid) {
                 if worked || dispatcher.in_flight() > 0 {
                     last_work = Instant::now();
                 }
-                if let Err(error) = dispatcher.sweep() {
+                if let Err(error) = dispatcher.purge() {
                     warn(&error, 0);
                 }
                 foreign_keys.turn_on();
-                dispatcher.pause()
+                dispatcher.timeout()
             }
             Err(error) => {
                 warn(&error, failures);
@@ -107,7 +107,7 @@ fn serve(extension: pg_sys::Oid) {
                 timeout_after(failures)
             }
         };
-        let idle = last_work.elapsed() >= dispatcher.config().idle_timeout;
+        let idle = last_work.elapsed() >= dispatcher.settings().idle_timeout;
         if !preloaded() && idle && may_leave(&mut dispatcher) {
             return;
         }

@@ -3,19 +3,25 @@
 //! - `registration`, `launcher`: which processes run; `lock`: that there is one worker a database.
 //! - `main_loop`, `connection`, `latch`, `transaction`: the worker's life, its session, its waiting, its
 //!   transactions.
-//! - `dispatcher`: one look at the queue; `gate`: whether this database may send; `purge`: old rows.
+//! - `dispatcher`: one look at the queue; `gate`: whether this database may send; `prepare`: from a row to a
+//!   signed request; `threads`, `in_flight`: sending; `outcome`, `unsettled`: what follows; `purge`: old rows.
 //! - `processor`: dispatch on demand, in the caller's session.
 
 mod connection;
 mod dispatcher;
 mod gate;
+mod in_flight;
 mod latch;
 mod launcher;
 pub mod lock;
 mod main_loop;
+mod outcome;
+mod prepare;
 mod processor;
 mod purge;
 mod registration;
+mod threads;
 mod transaction;
+mod unsettled;
 
 pub use registration::init;

@@ -1,5 +1,5 @@
-//! Deletes what is older than the settings say: step by step, slowly enough that deliveries do not
-//! notice. Knows when, not how: the SQL is in `delivery`.
+//! When old rows are deleted: step by step, slowly enough that deliveries do not notice. Knows when, not
+//! how: the SQL is in `delivery`.
 
 use std::time::{Duration, Instant};
 
@@ -8,21 +8,21 @@ use crate::settings::Retention;
 
 /// Rows looked at in one step, about two milliseconds of work: deliveries wait no longer for it.
 const ROWS: i32 = 500;
-/// After a step, rest this many times as long as it took: at most 4 % of the time is spent on a table.
-const REST_FACTOR: u32 = 24;
+/// The wait after a step, in times of how long it took: at most 4 % of the time is spent on a table.
+const WAIT_FACTOR: u32 = 24;
 /// The same while deliveries keep the worker busy. What is deleted has to be vacuumed as well.
-const BUSY_REST_FACTOR: u32 = 199;
-/// The rest after a walk has come to rows that are too young.
-const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+const BUSY_WAIT_FACTOR: u32 = 199;
+/// The wait after a step that has come to rows that are too young.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
-/// A walk over one table, from its oldest row to its youngest, again and again.
-struct Walker {
+/// Where the purge of one table stands: it goes from the oldest row to the youngest, again and again.
+struct PurgeCursor {
     start: i64,
     not_before: Instant,
 }
 
-impl Walker {
+impl PurgeCursor {
     fn new(now: Instant) -> Self {
         Self {
             start: i64::MIN,
@@ -34,7 +34,7 @@ impl Walker {
     fn step(
         &mut self,
         shortest: Option<Duration>,
-        rest_factor: u32,
+        wait_factor: u32,
         purge: impl FnOnce(i64) -> queue::Walk,
     ) {
         let now = Instant::now();
@@ -42,20 +42,20 @@ impl Walker {
             return;
         }
         let Some(shortest) = shortest else {
-            self.not_before = now + LONGEST_PAUSE;
+            self.not_before = now + LONGEST_WAIT;
             return;
         };
-        // A step that fails rests as well.
-        self.not_before = now + SHORTEST_PAUSE;
-        let walk = purge(self.start);
+        // After a step that fails, too.
+        self.not_before = now + SHORTEST_WAIT;
+        let step = purge(self.start);
         let took = now.elapsed();
-        let at_the_end = walk.done || walk.seen < i64::from(ROWS);
-        let rest = if at_the_end {
+        let at_the_end = step.done || step.seen < i64::from(ROWS);
+        let wait = if at_the_end {
             self.start = i64::MIN;
-            (shortest / 10).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
+            (shortest / 10).clamp(SHORTEST_WAIT, LONGEST_WAIT)
         } else {
             // A step that saw one value only, such as the deliveries of one change, goes past it.
-            let last = walk.last.unwrap_or(self.start);
+            let last = step.last.unwrap_or(self.start);
             self.start = if last == self.start {
                 last.saturating_add(1)
             } else {
@@ -63,22 +63,22 @@ impl Walker {
             };
             Duration::ZERO
         };
-        self.not_before = Instant::now() + rest.max(took * rest_factor);
+        self.not_before = Instant::now() + wait.max(took * wait_factor);
     }
 }
 
-/// The walks of one worker.
-pub struct Sweeper {
-    queue: Walker,
-    attempts: Walker,
+/// The purge of all tables, by one worker.
+pub struct Purge {
+    queue: PurgeCursor,
+    attempts: PurgeCursor,
 }
 
-impl Sweeper {
+impl Purge {
     pub fn new() -> Self {
         let now = Instant::now();
         Self {
-            queue: Walker::new(now),
-            attempts: Walker::new(now),
+            queue: PurgeCursor::new(now),
+            attempts: PurgeCursor::new(now),
         }
     }
 
@@ -89,14 +89,14 @@ impl Sweeper {
     }
 
     /// The steps that are due; inside a transaction. `busy`: deliveries need the worker's time.
-    pub fn sweep(&mut self, retention: &Retention, busy: bool) {
-        let rest_factor = if busy { BUSY_REST_FACTOR } else { REST_FACTOR };
+    pub fn step(&mut self, retention: &Retention, busy: bool) {
+        let wait_factor = if busy { BUSY_WAIT_FACTOR } else { WAIT_FACTOR };
         let shortest = retention.delivered.into_iter().chain(retention.dead).min();
-        self.queue.step(shortest, rest_factor, |start| {
+        self.queue.step(shortest, wait_factor, |start| {
             queue::purge(start, ROWS, retention.delivered, retention.dead)
         });
         let shortest = retention.attempts.filter(|_| attempts::exist());
-        self.attempts.step(shortest, rest_factor, |start| {
+        self.attempts.step(shortest, wait_factor, |start| {
             attempts::purge(start, ROWS, shortest.unwrap_or(Duration::MAX))
         });
     }

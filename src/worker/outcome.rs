@@ -1,0 +1,119 @@
+//! Decides what the end of an attempt means: for the delivery (delivered, tried again, dead), for the
+//! record of the attempt, and for what is known of the receiver. Writes nothing.
+
+use std::time::{Duration, Instant};
+
+use plugin_webhooks_core::failure::{Failure, FailureKind};
+use plugin_webhooks_core::limiter::Health;
+use plugin_webhooks_core::retry::{Answer, Schedule, Step};
+use plugin_webhooks_core::sender::Outcome;
+
+use super::in_flight::InFlight;
+use super::prepare::Unsendable;
+use crate::delivery::attempts::Attempt;
+use crate::delivery::queue::{Settled, Status};
+use crate::pg;
+
+/// Longest reason that is kept of a delivery that cannot be sent, in characters.
+const MAX_REASON: usize = 500;
+
+/// What an attempt that has just ended leads to. `schedule` holds where the installation has none.
+pub fn of_attempt(
+    attempt: &InFlight,
+    outcome: Outcome,
+    schedule: &Schedule,
+    now: Instant,
+) -> (Settled, Attempt) {
+    let failure = outcome.result.as_ref().err();
+    let record = Attempt {
+        age: now.duration_since(outcome.started),
+        duration: outcome.duration,
+        status: match &outcome.result {
+            Ok(status) => Some(*status),
+            Err(failure) => failure.status,
+        },
+        response: outcome.response,
+        ..record(attempt, failure.map(|failure| failure.kind))
+    };
+    let settled = match outcome.result {
+        Ok(_) => Settled {
+            id: attempt.delivery,
+            claim: attempt.claim,
+            status: Status::Delivered,
+            failed: false,
+            error: None,
+            delay: Duration::ZERO,
+        },
+        Err(failure) => failed(attempt, schedule, failure.answer(), failure.message),
+    };
+    (settled, record)
+}
+
+/// The same for a delivery that could not be sent.
+pub fn of_unsendable(unsendable: &Unsendable, schedule: &Schedule) -> (Settled, Attempt) {
+    let attempt = &unsendable.attempt;
+    let reason = unsendable.reason.chars().take(MAX_REASON).collect();
+    let settled = failed(attempt, schedule, Answer::default(), reason);
+    let settled = if unsendable.dead {
+        Settled {
+            status: Status::Dead,
+            ..settled
+        }
+    } else {
+        settled
+    };
+    (settled, record(attempt, Some(unsendable.kind)))
+}
+
+/// A receiver that answers is healthy, even when it refuses this delivery.
+pub fn health(outcome: &Outcome) -> Health {
+    match &outcome.result {
+        Ok(_) => Health::Answers,
+        Err(Failure {
+            kind: FailureKind::Status,
+            status: Some(status),
+            ..
+        }) if *status < 500 && *status != 429 => Health::Answers,
+        Err(failure) => match failure.answer().backoff() {
+            Some(backoff) => Health::Overloaded(Some(backoff)),
+            None => Health::Fails,
+        },
+    }
+}
+
+/// The record of an attempt that ended now, without an answer.
+fn record(attempt: &InFlight, error: Option<FailureKind>) -> Attempt {
+    Attempt {
+        delivery: attempt.delivery,
+        tenant: attempt.tenant,
+        installation: attempt.installation,
+        number: attempt.attempts_before.saturating_add(1),
+        age: Duration::ZERO,
+        duration: Duration::ZERO,
+        status: None,
+        error,
+        response: None,
+    }
+}
+
+fn failed(attempt: &InFlight, schedule: &Schedule, answer: Answer, error: String) -> Settled {
+    let schedule = attempt.schedule.as_ref().unwrap_or(schedule);
+    let step = schedule.after_failure(attempt.attempts_before, answer, chance());
+    let (status, delay) = match step {
+        Step::Retry { after } => (Status::Pending, after),
+        Step::Dead => (Status::Dead, Duration::ZERO),
+    };
+    Settled {
+        id: attempt.delivery,
+        claim: attempt.claim,
+        status,
+        failed: true,
+        error: Some(error),
+        delay,
+    }
+}
+
+/// A random number from 0 to 1, for jitter.
+fn chance() -> f64 {
+    (u64::from_ne_bytes(pg::random_bytes()) >> 11) as f64 / (1_u64 << 53) as f64
+}

@@ -1,0 +1,208 @@
+//! Turns claimed rows into signed requests, or says why one cannot be sent. Reads secrets, and warns once
+//! where one is missing; sends nothing and writes nothing.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+use pgrx::Uuid;
+use pgrx::prelude::*;
+use plugin_webhooks_core::endpoint::{self, Unusable};
+use plugin_webhooks_core::failure::FailureKind;
+use plugin_webhooks_core::request::Request;
+use plugin_webhooks_core::signature;
+
+use super::in_flight::InFlight;
+use crate::delivery::queue::Claimed;
+use crate::secrets::Plaintext;
+use crate::{error, pg, secrets, settings};
+
+const NO_SECRET_REMEDY: &str =
+    "Set secret_ref of the installation to the name of an existing secret.";
+
+/// A claimed delivery that can be sent when the claim has committed.
+pub struct Prepared {
+    pub attempt: InFlight,
+    pub request: Request,
+}
+
+/// Why a claimed delivery cannot be sent.
+pub struct Unsendable {
+    pub attempt: InFlight,
+    pub kind: FailureKind,
+    pub reason: String,
+    /// Trying again would not help.
+    pub dead: bool,
+}
+
+/// Why a secret cannot be read, and what to do about it.
+struct Unreadable {
+    reason: String,
+    remedy: String,
+}
+
+/// The secrets of one claim, by name: each is read once.
+type Secrets = HashMap<String, Result<Option<Plaintext>, Unreadable>>;
+
+/// Remembers which installations it has warned of.
+#[derive(Default)]
+pub struct Preparer {
+    warned: HashSet<Uuid>,
+}
+
+impl Preparer {
+    /// From now on, each installation is worth a warning again.
+    pub fn forget_warnings(&mut self) {
+        self.warned.clear();
+    }
+
+    /// Prepares the rows of one claim, in its transaction.
+    pub fn prepare(
+        &mut self,
+        claimed: Vec<Claimed>,
+        claim: i64,
+    ) -> (Vec<Prepared>, Vec<Unsendable>) {
+        let mut secrets = Secrets::new();
+        let mut prepared = Vec::with_capacity(claimed.len());
+        let mut unsendable = Vec::new();
+        for delivery in claimed {
+            match self.request(delivery, claim, &mut secrets) {
+                Ok(request) => prepared.push(request),
+                Err(reason) => unsendable.push(reason),
+            }
+        }
+        (prepared, unsendable)
+    }
+
+    fn request(
+        &mut self,
+        mut delivery: Claimed,
+        claim: i64,
+        secrets: &mut Secrets,
+    ) -> Result<Prepared, Unsendable> {
+        let body = delivery.body.take();
+        let mut attempt = InFlight {
+            delivery: delivery.id,
+            tenant: delivery.tenant,
+            installation: delivery.installation,
+            claim,
+            attempts_before: delivery.attempts,
+            body_bytes: body.as_ref().map_or(0, String::len),
+            schedule: None,
+            started: Instant::now(),
+        };
+        let Some(body) = body else {
+            return Err(Unsendable {
+                attempt,
+                kind: FailureKind::Payload,
+                dead: true,
+                reason: "the payload is too long to send".into(),
+            });
+        };
+        let endpoint = match endpoint::read_stored(delivery.config.as_deref()) {
+            Ok(endpoint) => endpoint,
+            Err(unusable) => {
+                return Err(Unsendable {
+                    attempt,
+                    kind: FailureKind::Setting,
+                    dead: matches!(unusable, Unusable::NoUrl(_)),
+                    reason: unusable.to_string(),
+                });
+            }
+        };
+        attempt.schedule.clone_from(&endpoint.retry_schedule);
+        let signature = match self.sign(&delivery, &body, secrets) {
+            Ok(signature) => signature,
+            Err(reason) => {
+                return Err(Unsendable {
+                    attempt,
+                    kind: FailureKind::Secret,
+                    dead: false,
+                    reason,
+                });
+            }
+        };
+        Ok(Prepared {
+            attempt,
+            request: Request {
+                delivery_id: delivery.id.to_string(),
+                event_type: delivery.event_type,
+                body,
+                signature,
+                endpoint,
+            },
+        })
+    }
+
+    /// The signature of the body, `None` for an unsigned delivery, or why there is none.
+    fn sign(
+        &mut self,
+        delivery: &Claimed,
+        body: &str,
+        secrets: &mut Secrets,
+    ) -> Result<Option<String>, String> {
+        if let Some(name) = delivery.secret_ref.as_deref() {
+            let secret = secrets
+                .entry(name.to_string())
+                .or_insert_with(|| read_secret(name));
+            match secret {
+                Ok(Some(secret)) => {
+                    // The next trouble is worth a new warning.
+                    self.warned.remove(&delivery.installation);
+                    return Ok(Some(signature::sign(secret.as_bytes(), body.as_bytes())));
+                }
+                Ok(None) => {}
+                Err(Unreadable { reason, remedy }) => {
+                    self.warn_once(
+                        delivery.installation,
+                        &format!("its signing secret cannot be read: {reason}"),
+                        remedy,
+                    );
+                    return Err("the signing secret cannot be read".into());
+                }
+            }
+        }
+        if settings::require_signature() {
+            return Err(
+                "unsigned: secret_ref resolves to no secret and plugin_webhooks.require_signature is on"
+                    .into(),
+            );
+        }
+        // An installation without secret_ref never wanted a signature.
+        if delivery.secret_ref.is_some() {
+            self.warn_once(
+                delivery.installation,
+                "secret_ref resolves to no secret, its deliveries go out unsigned",
+                NO_SECRET_REMEDY,
+            );
+        }
+        Ok(None)
+    }
+
+    fn warn_once(&mut self, installation: Uuid, reason: &str, remedy: &str) {
+        if self.warned.insert(installation) {
+            error::warn(
+                PgSqlErrorCode::ERRCODE_WARNING,
+                format!("plugin_webhooks: installation {installation}: {reason}"),
+                remedy,
+            );
+        }
+    }
+}
+
+/// A broken secret must not stop the others: reading one costs a subtransaction.
+fn read_secret(name: &str) -> Result<Option<Plaintext>, Unreadable> {
+    // The claim saw rows that are younger than the transaction's snapshot; so must this.
+    let (reason, remedy) = match pg::guarded(|| pg::with_latest_snapshot(|| secrets::by_name(name)))
+    {
+        Ok(Ok(secret)) => return Ok(secret),
+        Ok(Err(report)) => (
+            report.message().to_string(),
+            report.hint().map(str::to_owned),
+        ),
+        Err(reason) => (reason, None),
+    };
+    Err(Unreadable {
+        reason,
+        remedy: remedy.unwrap_or_else(|| NO_SECRET_REMEDY.into()),
+    })
+}
