@@ -21,8 +21,7 @@ thread_local! {
 
 /// Part of `_PG_init`.
 pub fn init() {
-    // SAFETY: the callback is a function of this library, which PostgreSQL never unloads, and takes no argument.
-    unsafe { pg_sys::RegisterXactCallback(Some(at_transaction_end), std::ptr::null_mut()) };
+    pg::at_transaction_end(wake);
 }
 
 /// When this transaction commits, the worker of this database looks at the queue.
@@ -36,40 +35,16 @@ fn wake_launcher() {
     AT_COMMIT.set(Wake::Launcher);
 }
 
-/// Registered in `init`; PostgreSQL calls it, and only it does.
-#[pg_guard]
-unsafe extern "C-unwind" fn at_transaction_end(
-    event: pg_sys::XactEvent::Type,
-    _arg: *mut std::ffi::c_void,
-) {
-    use pg_sys::XactEvent as Event;
-    match event {
-        Event::XACT_EVENT_COMMIT => match AT_COMMIT.replace(Wake::Nobody) {
-            Wake::Nobody => {}
-            Wake::Workers => set_latches(pg::database()),
-            Wake::Launcher => set_latches(pg_sys::InvalidOid),
-        },
-        Event::XACT_EVENT_ABORT | Event::XACT_EVENT_PREPARE => AT_COMMIT.set(Wake::Nobody),
-        _ => {}
+/// A latch that is set without need costs one look; finding exactly ours would cost a catalog or
+/// shared memory.
+fn wake(end: pg::TransactionEnd) {
+    let wanted = AT_COMMIT.replace(Wake::Nobody);
+    if end != pg::TransactionEnd::Committed {
+        return;
     }
-}
-
-/// Sets the latch of every background worker that is connected to this database (`InvalidOid`: to
-/// none, like the launcher). A latch that is set without need costs one look; finding exactly ours
-/// would cost a catalogue or shared memory, and a commit callback may not raise.
-fn set_latches(database: pg_sys::Oid) {
-    // SAFETY: the array of PGPROCs lives as long as shared memory and never moves. A slot may change
-    // hands while it is read; its latch stays a latch, and setting it is harmless to any owner.
-    unsafe {
-        let processes = pg_sys::ProcGlobal;
-        for index in 0..(*processes).allProcCount as usize {
-            let process = (*processes).allProcs.add(index);
-            if (*process).pid != 0
-                && pg::version::is_background_worker(process)
-                && (*process).databaseId == database
-            {
-                pg_sys::SetLatch(&mut (*process).procLatch);
-            }
-        }
+    match wanted {
+        Wake::Nobody => {}
+        Wake::Workers => pg::set_latches_of_workers(pg::database()),
+        Wake::Launcher => pg::set_latches_of_workers(pg_sys::InvalidOid),
     }
 }

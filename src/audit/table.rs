@@ -169,7 +169,7 @@ impl Table {
         let mut id = None;
         let mut missing = excluded.clone();
         // SAFETY: the descriptor of an open relation has natts attributes.
-        let attributes = unsafe { (*descriptor).attrs.as_slice((*descriptor).natts as usize) };
+        let attributes = unsafe { pg::version::attributes(descriptor) };
         for (index, attribute) in attributes.iter().enumerate() {
             if attribute.attisdropped {
                 continue;

@@ -199,13 +199,10 @@ fn enqueue_by_statement(change: i64) -> usize {
 fn enqueue_inserted(trigger: &pgrx::PgTrigger<'_>) -> usize {
     static STATEMENT: OnceLock<String> = OnceLock::new();
     let sql = STATEMENT.get_or_init(|| statement("inserted", "$1"));
-    let data = std::ptr::from_ref(trigger.trigger_data()).cast_mut();
     let is_active = instance::was_active();
     pg::as_owner_of(c"int", c"plugin_delivery_queue", || {
         Spi::connect(|client| {
-            // SAFETY: makes the transition table visible to this SPI connection only.
-            let code = unsafe { pg_sys::SPI_register_trigger_data(data) };
-            Spi::check_status(code)?;
+            pg::show_transition_tables(client, trigger)?;
             let plan = pg::kept(client, sql, &[pg_sys::BuiltinOid::BOOLOID]);
             client
                 .select(plan, None, &[is_active.into()])

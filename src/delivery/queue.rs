@@ -9,7 +9,7 @@ use pgrx::{Uuid, pg_sys};
 use plugin_webhooks_core::limiter::Permits;
 
 use crate::pg;
-use crate::pg::bounded_jsonb::Printed;
+use crate::pg::BoundedJsonb;
 use crate::status::{DeliveryStatus, TextEnum};
 
 const CLAIM_DUE: &str = include_str!("sql/claim_due.sql");
@@ -154,7 +154,7 @@ pub fn claim(source: Source, claim: i64, lease: Duration, room: &Room<'_>) -> Ve
                     rest.push(id);
                     continue;
                 }
-                let body = row.get::<Printed>(4)?.and_then(|body| body.0);
+                let body = row.get::<BoundedJsonb>(4)?.and_then(|body| body.0);
                 bytes += body.as_ref().map_or(0, String::len);
                 claimed.push(Claimed {
                     id,
@@ -162,7 +162,7 @@ pub fn claim(source: Source, claim: i64, lease: Duration, room: &Room<'_>) -> Ve
                     event_type: row.get::<String>(3)?.unwrap_or_default(),
                     body,
                     attempts: u32::try_from(row.get::<i32>(5)?.unwrap_or(0)).unwrap_or(0),
-                    config: row.get::<Printed>(6)?.and_then(|config| config.0),
+                    config: row.get::<BoundedJsonb>(6)?.and_then(|config| config.0),
                     secret_ref: row.get::<String>(7)?,
                     tenant: row.get::<Uuid>(8)?.unwrap_or_else(nil),
                 });

@@ -78,8 +78,7 @@ pub struct Matcher {
 
 impl Matcher {
     pub fn new() -> Self {
-        // SAFETY: takes notice of what other sessions committed; cheap when there is nothing.
-        unsafe { pg_sys::AcceptInvalidationMessages() };
+        cache::accept_changes();
         Self {
             tenants: HashMap::new(),
             last: None,
@@ -159,70 +158,66 @@ fn read(tenants: &[[u8; 16]]) -> HashMap<[u8; 16], OfTenant> {
         .map(|tenant| Uuid::from_bytes(*tenant))
         .collect();
     pg::as_owner_of(c"int", c"plugin_delivery_queue", || {
-        // SAFETY: the snapshot is popped below; an error leaves that to the transaction's abort.
-        unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
-        let result = pg::run_kept(
-            SUBSCRIPTIONS_OF,
-            &[BuiltinOid::UUIDARRAYOID],
-            &[wanted.into()],
-            |table| {
-                let mut result: HashMap<[u8; 16], OfTenant> = HashMap::new();
-                for row in table {
-                    let (Some(tenant), Some(installation)) =
-                        (row.get::<Uuid>(1)?, row.get::<Uuid>(2)?)
-                    else {
-                        continue;
-                    };
-                    let text = |column| row.get::<String>(column).map(Option::unwrap_or_default);
-                    let list = |column| {
-                        row.get::<Vec<Option<String>>>(column).map(|list| {
-                            list.unwrap_or_default()
-                                .into_iter()
-                                .flatten()
-                                .collect::<Vec<String>>()
-                        })
-                    };
-                    result
-                        .entry(*tenant.as_bytes())
-                        .or_default()
-                        .0
-                        .entry(table_key(&text(4)?, &text(5)?))
-                        .or_default()
-                        .push(Subscription {
-                            installation: *installation.as_bytes(),
-                            plugin_key: text(3)?,
-                            operations: list(6)?
-                                .iter()
-                                .filter_map(|word| Operation::parse(word))
-                                .collect(),
-                            allowlist: list(7)?,
-                            include_payload: row.get::<bool>(8)?.unwrap_or_default(),
-                        });
-                }
-                Ok(result)
-            },
-        );
-        // SAFETY: pushed above.
-        unsafe { pg_sys::PopActiveSnapshot() };
-        result
+        pg::with_latest_snapshot(|| {
+            pg::run_kept(
+                SUBSCRIPTIONS_OF,
+                &[BuiltinOid::UUIDARRAYOID],
+                &[wanted.into()],
+                |table| {
+                    let mut result: HashMap<[u8; 16], OfTenant> = HashMap::new();
+                    for row in table {
+                        let (Some(tenant), Some(installation)) =
+                            (row.get::<Uuid>(1)?, row.get::<Uuid>(2)?)
+                        else {
+                            continue;
+                        };
+                        let text =
+                            |column| row.get::<String>(column).map(Option::unwrap_or_default);
+                        let list = |column| {
+                            row.get::<Vec<Option<String>>>(column).map(|list| {
+                                list.unwrap_or_default()
+                                    .into_iter()
+                                    .flatten()
+                                    .collect::<Vec<String>>()
+                            })
+                        };
+                        result
+                            .entry(*tenant.as_bytes())
+                            .or_default()
+                            .0
+                            .entry(table_key(&text(4)?, &text(5)?))
+                            .or_default()
+                            .push(Subscription {
+                                installation: *installation.as_bytes(),
+                                plugin_key: text(3)?,
+                                operations: list(6)?
+                                    .iter()
+                                    .filter_map(|word| Operation::parse(word))
+                                    .collect(),
+                                allowlist: list(7)?,
+                                include_payload: row.get::<bool>(8)?.unwrap_or_default(),
+                            });
+                    }
+                    Ok(result)
+                },
+            )
+        })
     })
 }
 
 /// Whether every source has the trigger that announces its changes, and it always fires.
 fn tells_of_changes() -> bool {
+    const EVENTS: u32 = pg_sys::TRIGGER_TYPE_INSERT
+        | pg_sys::TRIGGER_TYPE_UPDATE
+        | pg_sys::TRIGGER_TYPE_DELETE
+        | pg_sys::TRIGGER_TYPE_TRUNCATE;
     SOURCES.iter().all(|name| {
         let Some(oid) = pg::relation(c"int", name) else {
             return false;
         };
         cache::watch(oid);
-        // SAFETY: opened and closed here.
-        unsafe {
-            let relation = pg_sys::table_open(oid, pg_sys::AccessShareLock as i32);
-            const EVENTS: u32 = pg_sys::TRIGGER_TYPE_INSERT
-                | pg_sys::TRIGGER_TYPE_UPDATE
-                | pg_sys::TRIGGER_TYPE_DELETE
-                | pg_sys::TRIGGER_TYPE_TRUNCATE;
-            let told = pg::triggers(relation)
+        let told = pg::with_triggers(oid, |triggers| {
+            triggers
                 .iter()
                 .filter(|trigger| {
                     trigger.tgenabled as u8 == pg_sys::TRIGGER_FIRES_ALWAYS
@@ -233,10 +228,9 @@ fn tells_of_changes() -> bool {
                         && trigger.tgqual.is_null()
                         && pg::is_own_function(trigger.tgfoid, SYMBOL)
                 })
-                .fold(0, |told, trigger| told | trigger.tgtype as u32);
-            pg_sys::table_close(relation, pg_sys::NoLock as i32);
-            told & EVENTS == EVENTS
-        }
+                .fold(0, |told, trigger| told | trigger.tgtype as u32)
+        });
+        told & EVENTS == EVENTS
     })
 }
 
@@ -246,7 +240,6 @@ fn tells_of_changes() -> bool {
 fn forget_subscriptions<'a>(
     trigger: &'a pgrx::PgTrigger<'a>,
 ) -> error::Result<Option<PgHeapTuple<'a, AllocatedByPostgres>>> {
-    // SAFETY: the trigger's relation is open.
-    unsafe { pg_sys::CacheInvalidateRelcache(trigger.trigger_data().tg_relation) };
+    cache::announce_change(trigger);
     Ok(None)
 }

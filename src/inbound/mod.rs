@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 use plugin_webhooks_core::signature;
 
 use crate::error::{Error, Result, required, required_text};
-use crate::pg::bounded_jsonb::Printed;
+use crate::pg::BoundedJsonb;
 use crate::pg::{self, Jsonb};
 use crate::{caller, secrets};
 
@@ -33,7 +33,7 @@ fn callable_installation(key: &str, installation: Uuid) -> Result<(Uuid, Option<
 fn rpc_plugin_ingest_webhook(
     p_plugin_key: Option<&str>,
     p_installation_id: Option<Uuid>,
-    p_payload: Option<Printed>,
+    p_payload: Option<BoundedJsonb>,
     p_signature: Option<&str>,
 ) -> Result<Jsonb> {
     let key = required_text("p_plugin_key", p_plugin_key)?;

@@ -9,7 +9,7 @@ use std::mem::ManuallyDrop;
 
 use pgrx::pg_sys;
 
-use crate::pg::{self, cache};
+use crate::pg::{self, cache, version};
 
 /// The table and the columns that the caller fills.
 pub struct Layout {
@@ -137,10 +137,7 @@ impl Target {
     /// SAFETY: `relation` is open; the current memory context is the target's.
     unsafe fn learn_columns(&mut self, layout: &Layout, relation: pg_sys::Relation) -> bool {
         // SAFETY: as promised by the caller; the descriptor has natts attributes.
-        let attributes = unsafe {
-            let descriptor = (*relation).rd_att;
-            (*descriptor).attrs.as_slice((*descriptor).natts as usize)
-        };
+        let attributes = unsafe { version::attributes((*relation).rd_att) };
         for (name, type_oid) in layout.columns {
             let found = attributes.iter().position(|attribute| {
                 !attribute.attisdropped
@@ -204,6 +201,9 @@ impl Target {
             }
             for n in 0..(*constraints).num_check as usize {
                 let check = &*(*constraints).check.add(n);
+                if !version::is_enforced(check) {
+                    continue;
+                }
                 let expression = pg_sys::stringToNode(check.ccbin);
                 let state = self.prepare(expression.cast());
                 self.checks.push(state);
@@ -243,10 +243,7 @@ impl Target {
     unsafe fn learn_references(&mut self, layout: &Layout, relation: pg_sys::Relation) {
         // SAFETY: as promised by the caller; the list is the relcache's own.
         unsafe {
-            let attributes = {
-                let descriptor = (*relation).rd_att;
-                (*descriptor).attrs.as_slice((*descriptor).natts as usize)
-            };
+            let attributes = version::attributes((*relation).rd_att);
             let position = |name: &str| {
                 attributes
                     .iter()
@@ -589,7 +586,7 @@ impl Appender {
         unsafe {
             let mut recheck = std::ptr::null_mut();
             if (*self.result).ri_NumIndices > 0 {
-                recheck = insert_index_tuples(self.result, slot, self.estate);
+                recheck = version::insert_index_entries(self.result, slot, self.estate);
             }
             if self.fires_triggers {
                 pg_sys::ExecARInsertTriggers(self.estate, self.result, slot, recheck, capture);
@@ -640,49 +637,6 @@ unsafe fn evaluate(
     unsafe {
         let function = (*state).evalfunc.expect("a prepared expression");
         pg_sys::ffi::pg_guard_ffi_boundary(|| function(state, econtext, null))
-    }
-}
-
-#[cfg(feature = "pg15")]
-unsafe fn insert_index_tuples(
-    result: *mut pg_sys::ResultRelInfo,
-    slot: *mut pg_sys::TupleTableSlot,
-    estate: *mut pg_sys::EState,
-) -> *mut pg_sys::List {
-    let nothing = std::ptr::null_mut();
-    // SAFETY: as promised by the caller.
-    unsafe {
-        pg_sys::ExecInsertIndexTuples(
-            result,
-            slot,
-            estate,
-            false,
-            false,
-            std::ptr::null_mut(),
-            nothing,
-        )
-    }
-}
-
-#[cfg(not(feature = "pg15"))]
-unsafe fn insert_index_tuples(
-    result: *mut pg_sys::ResultRelInfo,
-    slot: *mut pg_sys::TupleTableSlot,
-    estate: *mut pg_sys::EState,
-) -> *mut pg_sys::List {
-    let nothing = std::ptr::null_mut();
-    // SAFETY: as promised by the caller.
-    unsafe {
-        pg_sys::ExecInsertIndexTuples(
-            result,
-            slot,
-            estate,
-            false,
-            false,
-            std::ptr::null_mut(),
-            nothing,
-            false,
-        )
     }
 }
 

@@ -1,6 +1,5 @@
-//! A jsonb value that somebody else chose, as PostgreSQL prints it, unless that is too long to hold. A
-//! number of a few bytes may print as 131,072 digits, so the length is estimated before anything is
-//! printed.
+//! A jsonb value that somebody else chose, as text, unless that is too long to hold: a number of a few
+//! bytes may print as 131,072 digits, so the length is estimated before anything is printed.
 
 use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::pgrx_sql_entity_graph::metadata::{
@@ -8,7 +7,7 @@ use pgrx::pgrx_sql_entity_graph::metadata::{
 };
 use pgrx::prelude::*;
 
-use crate::pg::Jsonb;
+use super::jsonb::Jsonb;
 
 /// Nothing stored and no text is longer.
 const MOST: usize = 64 << 20;
@@ -21,10 +20,13 @@ const GROWTH: usize = 8;
 const SURELY_SHORT: usize = 128;
 
 /// A jsonb value as text, `None` when that would be too long.
-pub struct Printed(pub Option<String>);
+pub struct BoundedJsonb(pub Option<String>);
 
-fn print(stored: pg_sys::Datum) -> Option<String> {
-    // SAFETY: a jsonb datum; detoasting returns it or a copy in the current memory context.
+/// # Safety
+/// `stored` is a jsonb datum that is alive.
+unsafe fn print(stored: pg_sys::Datum) -> Option<String> {
+    // SAFETY: `stored` points to a varlena with its header; detoasting returns it or a copy in the
+    // current memory context, and only a copy is freed.
     unsafe {
         if pg_sys::toast_raw_datum_size(stored) > MOST {
             return None;
@@ -46,11 +48,13 @@ fn print(stored: pg_sys::Datum) -> Option<String> {
 
 /// About how long a jsonb value is as text, without escapes and spaces.
 ///
-/// SAFETY: `jsonb` is detoasted.
+/// # Safety
+/// `jsonb` is detoasted.
 unsafe fn printed_length(jsonb: *mut pg_sys::Jsonb) -> usize {
     use pg_sys::JsonbIteratorToken as Token;
     let mut length = 0_usize;
-    // SAFETY: the iterator walks the value to its end; scalars point into it.
+    // SAFETY: the iterator walks the value to its end; the token says which member of the union is
+    // set, and scalars point into the value.
     unsafe {
         let mut iterator = pg_sys::JsonbIteratorInit(&raw mut (*jsonb).root);
         let mut value: pg_sys::JsonbValue = std::mem::zeroed();
@@ -74,9 +78,11 @@ unsafe fn printed_length(jsonb: *mut pg_sys::Jsonb) -> usize {
 
 /// Digits of a numeric before and after the point, from its header (utils/adt/numeric.c).
 ///
-/// SAFETY: `numeric` has a four-byte length word, as every numeric inside a jsonb.
+/// # Safety
+/// `numeric` has a four-byte length word, as every numeric inside a jsonb.
 unsafe fn digits(numeric: pg_sys::Numeric) -> usize {
-    // SAFETY: the header follows the length word; the long form has a second half.
+    // SAFETY: two bytes of header follow the length word; only the long form, whose first bit is not
+    // set, has two more.
     let (weight, scale) = unsafe {
         let header = numeric.cast::<u16>().add(2);
         let first = header.read();
@@ -95,17 +101,18 @@ unsafe fn digits(numeric: pg_sys::Numeric) -> usize {
     usize::try_from((weight + 1) * 4).unwrap_or(0) + usize::from(scale)
 }
 
-impl FromDatum for Printed {
+impl FromDatum for BoundedJsonb {
     unsafe fn from_polymorphic_datum(
         datum: pg_sys::Datum,
         is_null: bool,
         _: pg_sys::Oid,
     ) -> Option<Self> {
-        (!is_null).then(|| Self(print(datum)))
+        // SAFETY: FromDatum is only asked for a datum of type_oid(), jsonb.
+        (!is_null).then(|| Self(unsafe { print(datum) }))
     }
 }
 
-impl IntoDatum for Printed {
+impl IntoDatum for BoundedJsonb {
     fn into_datum(self) -> Option<pg_sys::Datum> {
         Jsonb(self.0?).into_datum()
     }
@@ -116,7 +123,7 @@ impl IntoDatum for Printed {
 }
 
 // SAFETY: a jsonb argument is passed by reference and read through FromDatum.
-unsafe impl<'fcx> ArgAbi<'fcx> for Printed {
+unsafe impl<'fcx> ArgAbi<'fcx> for BoundedJsonb {
     unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
         // SAFETY: only reached for a non-null argument of the declared type.
         unsafe { arg.unbox_arg_using_from_datum() }.expect("a jsonb argument that is not null")
@@ -124,8 +131,8 @@ unsafe impl<'fcx> ArgAbi<'fcx> for Printed {
 }
 
 // SAFETY: the type maps to jsonb.
-unsafe impl SqlTranslatable for Printed {
-    const TYPE_IDENT: &'static str = "plugin_webhooks::printed::Printed";
+unsafe impl SqlTranslatable for BoundedJsonb {
+    const TYPE_IDENT: &'static str = "plugin_webhooks::pg::BoundedJsonb";
     const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
     const ARGUMENT_SQL: std::result::Result<SqlMappingRef, ArgumentError> =
         Ok(SqlMappingRef::literal("jsonb"));

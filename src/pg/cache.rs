@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 
-use pgrx::pg_sys;
+use pgrx::PgTrigger;
 use pgrx::prelude::*;
 
 const WORDS: usize = 64;
@@ -18,7 +18,8 @@ thread_local! {
 pub fn init() {
     use pg_sys::SysCacheIdentifier as Cache;
     let nothing = pg_sys::Datum::null();
-    // SAFETY: callbacks that live as long as the process; they touch two thread-locals.
+    // SAFETY: the callbacks are functions of this library, which is never unloaded; they touch two
+    // thread-locals and no catalog.
     unsafe {
         pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), nothing);
         for cache in [Cache::PROCOID, Cache::NAMESPACEOID, Cache::CASTSOURCETARGET] {
@@ -38,6 +39,19 @@ pub fn watch(relation: pg_sys::Oid) {
     WATCHED.with(|watched| watched[word].set(watched[word].get() | bit));
 }
 
+/// Takes notice of what other sessions committed until now; cheap when there is nothing.
+pub fn accept_changes() {
+    // SAFETY: inside a transaction, between two uses of any relcache entry that is not open.
+    unsafe { pg_sys::AcceptInvalidationMessages() }
+}
+
+/// Tells the sessions that watch the trigger's table that it has changed: this one at once, all others
+/// when the transaction commits.
+pub fn announce_change(trigger: &PgTrigger<'_>) {
+    // SAFETY: the executor keeps a relation open while one of its triggers runs.
+    unsafe { pg_sys::CacheInvalidateRelcache(trigger.trigger_data().tg_relation) }
+}
+
 fn place(relation: pg_sys::Oid) -> (usize, u64) {
     let hash = relation.to_u32().wrapping_mul(0x9E37_79B1) >> 20;
     ((hash / 64) as usize % WORDS, 1 << (hash % 64))
@@ -48,7 +62,7 @@ fn next() {
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
+extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
     let (word, bit) = place(relation);
     if relation == pg_sys::InvalidOid || WATCHED.with(|watched| watched[word].get()) & bit != 0 {
         next();
@@ -56,6 +70,6 @@ unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, relation: pg_s
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn catalog_changed(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
+extern "C-unwind" fn catalog_changed(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
     next();
 }

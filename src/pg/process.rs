@@ -1,10 +1,12 @@
-//! What this process is connected to: its cluster, data directory and database. Only answers; nothing
-//! here changes with the user or with a setting.
+//! What this process is connected to: its cluster, data directory and database, and the other processes
+//! of the server. Nothing here depends on the user or on a setting.
 
 use std::ffi::CStr;
 use std::path::Path;
 
 use pgrx::pg_sys;
+
+use super::version;
 
 /// The database that the process is connected to; `InvalidOid` in one that is connected to none.
 pub fn database() -> pg_sys::Oid {
@@ -41,4 +43,23 @@ pub fn in_data_directory(path: &str) -> std::path::PathBuf {
     // SAFETY: a C string that is set before any library is loaded, and never again.
     let data = unsafe { CStr::from_ptr(pg_sys::DataDir) };
     Path::new(&*data.to_string_lossy()).join(path)
+}
+
+/// Sets the latch of every background worker that is connected to this database (`InvalidOid`: to
+/// none, like a launcher). Raises nothing.
+pub fn set_latches_of_workers(database: pg_sys::Oid) {
+    // SAFETY: the array of PGPROCs lives as long as shared memory and never moves. A slot may change
+    // hands while it is read; its latch stays a latch, and setting it is harmless to any owner.
+    unsafe {
+        let processes = pg_sys::ProcGlobal;
+        for index in 0..(*processes).allProcCount as usize {
+            let process = (*processes).allProcs.add(index);
+            if (*process).pid != 0
+                && version::is_background_worker(process)
+                && (*process).databaseId == database
+            {
+                pg_sys::SetLatch(&mut (*process).procLatch);
+            }
+        }
+    }
 }

@@ -13,6 +13,20 @@ pub fn outer_user_is_superuser() -> bool {
     unsafe { pg_sys::superuser_arg(pg_sys::GetOuterUserId()) }
 }
 
+/// A setting of the session, `None` where it is unknown or empty.
+pub fn session_setting(name: &CStr) -> Option<String> {
+    // SAFETY: reads a C string; with missing_ok it returns null instead of raising, else a C string
+    // that is copied before anything can change the setting.
+    unsafe {
+        let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+        if value.is_null() {
+            return None;
+        }
+        let text = CStr::from_ptr(value).to_string_lossy().into_owned();
+        (!text.is_empty()).then_some(text)
+    }
+}
+
 /// Refuses settings of this prefix that are not defined, so that a misspelt one is noticed.
 pub fn reserve_setting_prefix(prefix: &'static CStr) {
     // SAFETY: PostgreSQL copies the prefix into its list.

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use pgrx::pg_sys;
 
+use crate::pg::version;
+
 /// Why a wait ended.
 #[derive(PartialEq, Eq)]
 pub enum Woken {
@@ -24,8 +26,8 @@ pub fn set_up_signals() {
     // SAFETY: the handlers are PostgreSQL's own, made for a process that has a latch, as each background
     // worker has before its main function is called.
     unsafe {
-        pg_sys::pqsignal(pg_sys::SIGHUP as i32, Some(SignalHandlerForConfigReload));
-        pg_sys::pqsignal(pg_sys::SIGTERM as i32, Some(die));
+        version::handle_signal(pg_sys::SIGHUP, SignalHandlerForConfigReload);
+        version::handle_signal(pg_sys::SIGTERM, die);
         pg_sys::BackgroundWorkerUnblockSignals();
     }
 }

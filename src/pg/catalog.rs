@@ -1,0 +1,158 @@
+//! Look-ups in PostgreSQL's system catalogs, by name and by oid. Asks no permission, changes nothing.
+//! Each runs inside a transaction, as all code that a function of SQL reaches.
+
+use std::ffi::CStr;
+
+use pgrx::prelude::*;
+
+use super::spi::one;
+
+/// Oid of an extension in this database, or `None`. Made anew, it has another.
+pub fn extension(name: &CStr) -> Option<pg_sys::Oid> {
+    // SAFETY: reads a C string; with missing_ok it does not raise.
+    let oid = unsafe { pg_sys::get_extension_oid(name.as_ptr(), true) };
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
+/// Oid of a schema, or `None`.
+fn namespace(name: &CStr) -> Option<pg_sys::Oid> {
+    // SAFETY: reads a C string; with missing_ok it does not raise.
+    let oid = unsafe { pg_sys::get_namespace_oid(name.as_ptr(), true) };
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
+/// Name of a schema.
+pub fn namespace_name(oid: pg_sys::Oid) -> String {
+    // SAFETY: returns null or a palloc'd C string.
+    unsafe {
+        let name = pg_sys::get_namespace_name(oid);
+        if name.is_null() {
+            return String::new();
+        }
+        CStr::from_ptr(name).to_string_lossy().into_owned()
+    }
+}
+
+/// Oid of a relation, or `None`.
+pub fn relation(schema: &CStr, name: &CStr) -> Option<pg_sys::Oid> {
+    let namespace = namespace(schema)?;
+    // SAFETY: reads a C string; returns InvalidOid for a name that is not there.
+    let oid = unsafe { pg_sys::get_relname_relid(name.as_ptr(), namespace) };
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
+/// Whether a relation of this name exists, e.g. `app.tenants`.
+pub fn relation_exists(name: &str) -> bool {
+    one::<pg_sys::Oid>(
+        "SELECT pg_catalog.to_regclass($1)::pg_catalog.oid",
+        &[name.into()],
+    )
+    .is_some()
+}
+
+/// Owner of a relation.
+pub fn owner(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    // SAFETY: a tuple of pg_class starts with this struct; it is released once the field is copied.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(
+            pg_sys::SysCacheIdentifier::RELOID as i32,
+            pg_sys::Datum::from(relation),
+        );
+        if tuple.is_null() {
+            return None;
+        }
+        let form = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>();
+        let owner = (*form).relowner;
+        pg_sys::ReleaseSysCache(tuple);
+        Some(owner)
+    }
+}
+
+/// Name of a column, or `None`.
+pub fn column_name(relation: pg_sys::Oid, number: i16) -> Option<String> {
+    // SAFETY: with missing_ok it returns null or a palloc'd C string.
+    unsafe {
+        let name = pg_sys::get_attname(relation, number, true);
+        (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
+    }
+}
+
+/// Whether a function of this signature exists, e.g. `auth.uid()`.
+pub fn function_exists(signature: &str) -> bool {
+    one::<pg_sys::Oid>(
+        "SELECT pg_catalog.to_regprocedure($1)::pg_catalog.oid",
+        &[signature.into()],
+    )
+    .is_some()
+}
+
+/// Oid of a function without arguments, or `None`.
+pub fn function_without_arguments(schema: &CStr, name: &CStr) -> Option<pg_sys::Oid> {
+    let namespace = namespace(schema)?;
+    // SAFETY: the keys are of the types of the cache's columns: a C string, an empty oidvector, an oid.
+    let oid = unsafe {
+        let arguments = pg_sys::buildoidvector(std::ptr::null(), 0);
+        pg_sys::GetSysCacheOid(
+            pg_sys::SysCacheIdentifier::PROCNAMEARGSNSP as i32,
+            pg_sys::Anum_pg_proc_oid as i16,
+            pg_sys::Datum::from(name.as_ptr()),
+            pg_sys::Datum::from(arguments),
+            pg_sys::Datum::from(namespace),
+            pg_sys::Datum::null(),
+        )
+    };
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
+/// Whether an SQL function is this symbol of a library, in this project its own.
+pub fn is_own_function(function: pg_sys::Oid, symbol: &CStr) -> bool {
+    const LANGUAGE_C: u32 = 13;
+    // SAFETY: a tuple of pg_proc starts with this struct; prosrc is a text that is never null, and is
+    // copied before the tuple is released.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(
+            pg_sys::SysCacheIdentifier::PROCOID as i32,
+            pg_sys::Datum::from(function),
+        );
+        if tuple.is_null() {
+            return false;
+        }
+        let form = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_proc>();
+        let mut own = (*form).prolang.to_u32() == LANGUAGE_C;
+        if own {
+            let mut null = false;
+            let source = pg_sys::SysCacheGetAttr(
+                pg_sys::SysCacheIdentifier::PROCOID as i32,
+                tuple,
+                pg_sys::Anum_pg_proc_prosrc as i16,
+                &mut null,
+            );
+            own = String::from_datum(source, null)
+                .is_some_and(|name| name.as_bytes() == symbol.to_bytes());
+        }
+        pg_sys::ReleaseSysCache(tuple);
+        own
+    }
+}
+
+/// Length of a list; null is the empty one.
+///
+/// # Safety
+/// `list` is a list that is alive, or null.
+pub unsafe fn length(list: *const pg_sys::List) -> i32 {
+    // SAFETY: null, or points to a live list.
+    unsafe { list.as_ref().map_or(0, |list| list.length) }
+}
+
+/// The oids of a list of oids.
+///
+/// # Safety
+/// `list` is one that is alive, or null.
+pub unsafe fn oids(list: *mut pg_sys::List) -> Vec<pg_sys::Oid> {
+    // SAFETY: a list has as many elements as its length says, and these are oids; null has none.
+    unsafe {
+        (0..length(list) as usize)
+            .map(|n| (*(*list).elements.add(n)).oid_value)
+            .collect()
+    }
+}

@@ -1,0 +1,81 @@
+//! Locks single rows without a statement, as a foreign key's own check does. Reads nothing of a row.
+
+use std::ffi::CStr;
+
+use pgrx::prelude::*;
+
+use super::catalog::relation;
+use super::version;
+
+/// Locks the row of a table whose `id` is this uuid with FOR KEY SHARE, in its newest version; false
+/// when there is none.
+pub fn lock_key_share(schema: &CStr, name: &CStr, id: [u8; 16]) -> bool {
+    let Some(oid) = relation(schema, name) else {
+        return false;
+    };
+    // SAFETY: what is opened is closed; the primary key leads with `id`, else the scan is sequential.
+    // The key points to `id`, which outlives the scan.
+    unsafe {
+        let table = pg_sys::table_open(oid, pg_sys::RowShareLock as i32);
+        let number = pg_sys::get_attnum(oid, c"id".as_ptr());
+        let index = version::primary_key_index(table);
+        let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+        let mut key = pg_sys::ScanKeyData::default();
+        pg_sys::ScanKeyInit(
+            &mut key,
+            number,
+            pg_sys::BTEqualStrategyNumber as u16,
+            pg_sys::Oid::from(pg_sys::F_UUID_EQ),
+            pg_sys::Datum::from(id.as_ptr()),
+        );
+        let scan = pg_sys::systable_beginscan(
+            table,
+            index,
+            index != pg_sys::InvalidOid,
+            snapshot,
+            1,
+            &mut key,
+        );
+        let tuple = pg_sys::systable_getnext(scan);
+        let found = !tuple.is_null() && lock_tuple(table, &raw mut (*tuple).t_self, snapshot);
+        pg_sys::systable_endscan(scan);
+        pg_sys::UnregisterSnapshot(snapshot);
+        pg_sys::table_close(table, pg_sys::NoLock as i32);
+        found
+    }
+}
+
+/// # Safety
+/// `table` is open, `tid` names a row of it that `snapshot` sees, and the snapshot is registered.
+unsafe fn lock_tuple(
+    table: pg_sys::Relation,
+    tid: *mut pg_sys::ItemPointerData,
+    snapshot: pg_sys::Snapshot,
+) -> bool {
+    // SAFETY: the access method is called as table_tuple_lock() does, with a slot of its own kind. No
+    // frame inside the boundary owns anything.
+    unsafe {
+        let slot = pg_sys::table_slot_create(table, std::ptr::null_mut());
+        let lock = (*(*table).rd_tableam)
+            .tuple_lock
+            .expect("a table's access method locks rows");
+        let mut place = *tid;
+        let mut failure = pg_sys::TM_FailureData::default();
+        let command = pg_sys::GetCurrentCommandId(false);
+        let result = pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            lock(
+                table,
+                &mut place,
+                snapshot,
+                slot,
+                command,
+                pg_sys::LockTupleMode::LockTupleKeyShare,
+                pg_sys::LockWaitPolicy::LockWaitBlock,
+                pg_sys::TUPLE_LOCK_FLAG_FIND_LAST_VERSION as u8,
+                &mut failure,
+            )
+        });
+        pg_sys::ExecDropSingleTupleTableSlot(slot);
+        result == pg_sys::TM_Result::TM_Ok
+    }
+}
