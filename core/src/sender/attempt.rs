@@ -18,7 +18,7 @@ use ureq::{
 use super::{
     config::SenderConfig,
     connector::{self, WireConnector, WireError},
-    lock,
+    pool::lock,
     resolver::PolicyResolver,
 };
 use crate::{

@@ -22,8 +22,10 @@ use ureq::{
     },
 };
 
-use super::resolver::bare_host;
-use crate::endpoint::MAX_TIMEOUT;
+use super::{
+    deadline::{deadline, time_left},
+    resolver::bare_host,
+};
 
 /// Bytes taken of one answer. An honest one ends long before, because its body is not read
 /// further than a part of this; a flood of interim answers runs into it.
@@ -289,19 +291,6 @@ fn lost(error: io::Error, waiting: Timeout) -> Error {
     } else {
         Error::Io(error)
     }
-}
-
-/// The moment at which `timeout` ends.
-pub(super) fn deadline(timeout: NextTimeout) -> Instant {
-    // Without a limit ureq says u64::MAX seconds, which no clock can reach.
-    Instant::now() + (*timeout.after).min(MAX_TIMEOUT)
-}
-
-fn time_left(deadline: Instant) -> io::Result<Duration> {
-    deadline
-        .checked_duration_since(Instant::now())
-        .filter(|left| !left.is_zero())
-        .ok_or_else(|| io::ErrorKind::TimedOut.into())
 }
 
 /// A TCP socket whose reads and writes end at `deadline`, however slowly the bytes trickle.

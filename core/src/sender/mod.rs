@@ -4,31 +4,32 @@
 mod attempt;
 mod config;
 mod connector;
+mod deadline;
+mod pool;
 mod resolver;
 
 use std::{
     collections::VecDeque,
-    fmt, mem,
-    panic::{self, AssertUnwindSafe},
+    fmt,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    thread,
     time::{Duration, Instant},
 };
 
-use self::attempt::{Client, Exchange};
 pub use self::config::SenderConfig;
+use self::{
+    attempt::{Client, Exchange},
+    pool::{Limits, Pool, lock, no_panic},
+};
 use crate::{
     failure::{Failure, FailureKind},
     request::Request,
 };
 
-/// A thread without work leaves after this time.
-const IDLE: Duration = Duration::from_secs(30);
-/// Stack of a sender thread. Measured: a debug build needs between 64 and 128 KiB for TLS.
-const STACK: usize = 512 * 1024;
+/// A sender thread without work leaves after this time.
+const MAX_IDLE: Duration = Duration::from_secs(30);
 
 /// The end of one attempt.
 #[derive(Clone, Debug)]
@@ -69,7 +70,9 @@ impl std::error::Error for StartError {}
 /// Dropping it drops the requests that no thread has taken yet and returns at once: a thread in
 /// the middle of an attempt finishes it, whose outcome nobody receives, and leaves.
 pub struct Sender {
-    shared: Arc<Shared>,
+    threads: usize,
+    pool: Pool<(u64, Request)>,
+    outcomes: Arc<Outcomes>,
 }
 
 impl Sender {
@@ -102,16 +105,29 @@ impl Sender {
         if threads == 0 {
             return Err(StartError::NoThreads);
         }
+        let outcomes = Arc::new(Outcomes {
+            queue: Mutex::default(),
+            in_flight: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+            notify: Box::new(notify),
+        });
+        let limits = Limits {
+            name: "webhook-sender",
+            max_threads: threads,
+            max_idle: MAX_IDLE,
+        };
+        let reports = Arc::clone(&outcomes);
+        let pool = Pool::new(limits, move |(tag, request)| {
+            let started = Instant::now();
+            let exchange = no_panic(|| attempt(&request)).unwrap_or_else(|| {
+                internal("internal error of the sender; see the server log".to_owned())
+            });
+            reports.report(tag, exchange.after(started));
+        });
         Ok(Self {
-            shared: Arc::new(Shared {
-                jobs: Mutex::default(),
-                queued: Condvar::new(),
-                outcomes: Mutex::default(),
-                in_flight: AtomicUsize::new(0),
-                threads,
-                notify: Box::new(notify),
-                attempt: Box::new(attempt),
-            }),
+            threads,
+            pool,
+            outcomes,
         })
     }
 
@@ -119,80 +135,62 @@ impl Sender {
     /// nothing to the sender. Never blocks; without an idle thread, and with none to start, the
     /// request waits in a queue without bound, and its timeout starts when a thread takes it.
     pub fn submit(&self, tag: u64, request: Request) {
-        self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
-        let mut jobs = lock(&self.shared.jobs);
-        jobs.queue.push_back((tag, request));
-        if jobs.queue.len() > jobs.idle && jobs.threads < self.shared.threads {
-            match self.shared.spawn() {
-                Ok(()) => jobs.threads += 1,
-                // The threads that run will take it. Without one, it fails.
-                Err(_) if jobs.threads > 0 => {}
-                Err(error) => {
-                    jobs.queue.pop_back();
-                    drop(jobs);
-                    let message = format!("no thread can be started to send it: {}", error.kind());
-                    return self
-                        .shared
-                        .report(tag, internal(message).after(Instant::now()));
-                }
-            }
+        self.outcomes.in_flight.fetch_add(1, Ordering::Relaxed);
+        if let Err(error) = self.pool.submit((tag, request)) {
+            let message = format!("no thread can be started to send it: {}", error.kind());
+            let exchange = internal(message);
+            self.outcomes.report(tag, exchange.after(Instant::now()));
         }
-        drop(jobs);
-        self.shared.queued.notify_one();
     }
 
     /// Takes the next outcome, in the order in which attempts end. Never blocks.
     pub fn try_recv(&self) -> Option<(u64, Outcome)> {
-        let outcome = lock(&self.shared.outcomes).pop_front()?;
-        self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let outcome = lock(&self.outcomes.queue).pop_front()?;
+        self.outcomes.in_flight.fetch_sub(1, Ordering::Relaxed);
         Some(outcome)
     }
 
     /// Requests submitted whose outcome was not received yet.
     pub fn in_flight(&self) -> usize {
-        self.shared.in_flight.load(Ordering::Relaxed)
+        self.outcomes.in_flight.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        let mut jobs = lock(&self.shared.jobs);
-        jobs.closed = true;
-        jobs.queue.clear();
-        drop(jobs);
-        self.shared.queued.notify_all();
+        self.outcomes.closed.store(true, Ordering::Relaxed);
     }
 }
 
 impl fmt::Debug for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sender")
-            .field("threads", &self.shared.threads)
+            .field("threads", &self.threads)
             .field("in_flight", &self.in_flight())
             .finish()
     }
 }
 
-type Attempt = dyn Fn(&Request) -> Exchange + Send + Sync;
-
-struct Shared {
-    jobs: Mutex<Jobs>,
-    queued: Condvar,
-    outcomes: Mutex<VecDeque<(u64, Outcome)>>,
+/// What the threads have finished.
+struct Outcomes {
+    queue: Mutex<VecDeque<(u64, Outcome)>>,
     /// Submitted and not received back.
     in_flight: AtomicUsize,
-    threads: usize,
+    /// Nobody will receive any more.
+    closed: AtomicBool,
     notify: Box<dyn Fn() + Send + Sync>,
-    attempt: Box<Attempt>,
 }
 
-#[derive(Default)]
-struct Jobs {
-    queue: VecDeque<(u64, Request)>,
-    closed: bool,
-    /// Threads that run, and how many of them wait for a job.
-    threads: usize,
-    idle: usize,
+impl Outcomes {
+    fn report(&self, tag: u64, outcome: Outcome) {
+        let mut queue = lock(&self.queue);
+        let first = queue.is_empty();
+        queue.push_back((tag, outcome));
+        drop(queue);
+        if first && !self.closed.load(Ordering::Relaxed) {
+            no_panic(|| (self.notify)());
+        }
+    }
 }
 
 impl Exchange {
@@ -219,79 +217,13 @@ fn internal(message: String) -> Exchange {
     }
 }
 
-impl Shared {
-    fn spawn(self: &Arc<Self>) -> std::io::Result<()> {
-        let shared = Arc::clone(self);
-        thread::Builder::new()
-            .name("webhook-sender".to_owned())
-            .stack_size(STACK)
-            .spawn(move || shared.run())
-            .map(drop)
-    }
-
-    fn run(&self) {
-        while let Some((tag, request)) = self.next_job() {
-            let started = Instant::now();
-            let answer = no_panic(|| (self.attempt)(&request)).unwrap_or_else(|| {
-                internal("internal error of the sender; see the server log".to_owned())
-            });
-            self.report(tag, answer.after(started));
-        }
-    }
-
-    /// Waits for a job; `None` when this thread is to leave.
-    fn next_job(&self) -> Option<(u64, Request)> {
-        let mut jobs = lock(&self.jobs);
-        let idle_since = Instant::now();
-        loop {
-            if let Some(job) = jobs.queue.pop_front() {
-                return Some(job);
-            }
-            let Some(patience) = IDLE
-                .checked_sub(idle_since.elapsed())
-                .filter(|_| !jobs.closed)
-            else {
-                jobs.threads -= 1;
-                return None;
-            };
-            jobs.idle += 1;
-            jobs = self
-                .queued
-                .wait_timeout(jobs, patience)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-            jobs.idle -= 1;
-        }
-    }
-
-    fn report(&self, tag: u64, outcome: Outcome) {
-        let mut outcomes = lock(&self.outcomes);
-        let first = outcomes.is_empty();
-        outcomes.push_back((tag, outcome));
-        drop(outcomes);
-        if first && !lock(&self.jobs).closed {
-            no_panic(|| (self.notify)());
-        }
-    }
-}
-
-/// `None` when `f` panicked: no thread ends by that.
-fn no_panic<T>(f: impl FnOnce() -> T) -> Option<T> {
-    panic::catch_unwind(AssertUnwindSafe(f))
-        // A payload may panic again when it is dropped.
-        .map_err(mem::forget)
-        .ok()
-}
-
-/// Nothing under these locks panics half-way.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::sync::{Barrier, mpsc};
+    use std::{
+        sync::{Barrier, mpsc},
+        thread,
+    };
 
     use super::*;
     use crate::{address_policy::AllowedNetworks, endpoint::read_stored};
@@ -345,7 +277,7 @@ mod tests {
         let sender = Sender::with_attempt(1, notify, |_| answer(200)).unwrap();
         sender.submit(1, request());
         sender.submit(2, request());
-        until(|| lock(&sender.shared.outcomes).len() == 2);
+        until(|| lock(&sender.outcomes.queue).len() == 2);
         assert_eq!(sender.try_recv().unwrap().0, 1);
         assert_eq!(sender.try_recv().unwrap().0, 2);
     }
@@ -362,7 +294,7 @@ mod tests {
             for tag in 0..100 {
                 sender.submit(tag, request());
             }
-            until(|| lock(&sender.shared.outcomes).len() == 100);
+            until(|| lock(&sender.outcomes.queue).len() == 100);
             until(|| calls.load(Ordering::SeqCst) == round);
             while sender.try_recv().is_some() {}
         }
@@ -385,7 +317,7 @@ mod tests {
         assert_eq!(sender.in_flight(), 2);
         assert!(sender.try_recv().is_none());
         gate.wait();
-        until(|| lock(&sender.shared.outcomes).len() == 2);
+        until(|| lock(&sender.outcomes.queue).len() == 2);
         assert_eq!(sender.in_flight(), 2);
         until(|| sender.try_recv().is_some());
         until(|| sender.try_recv().is_some());
@@ -393,46 +325,30 @@ mod tests {
     }
 
     #[test]
-    fn threads_start_when_they_are_needed_and_no_more_than_allowed() {
+    fn what_ends_after_the_sender_is_dropped_is_not_announced() {
         let (release, wait) = mpsc::channel::<()>();
         let wait = Mutex::new(wait);
+        let taken = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&taken);
         let attempt = move |_: &Request| {
+            counter.fetch_add(1, Ordering::SeqCst);
             let _ = lock(&wait).recv_timeout(PATIENCE);
             answer(200)
         };
-        let sender = Sender::with_attempt(3, || (), attempt).unwrap();
-        let threads = || lock(&sender.shared.jobs).threads;
-        assert_eq!(threads(), 0);
-        for started in [1, 2, 3, 3, 3] {
-            sender.submit(0, request());
-            assert_eq!(threads(), started);
-        }
-        (0..5).for_each(|_| release.send(()).unwrap());
-        until(|| lock(&sender.shared.outcomes).len() == 5);
-        until(|| lock(&sender.shared.jobs).idle == 3);
-        sender.submit(0, request());
-        assert_eq!(threads(), 3, "an idle thread takes it");
-    }
-
-    #[test]
-    fn dropping_waits_for_nobody_and_sends_the_threads_home() {
-        let (release, wait) = mpsc::channel::<()>();
-        let wait = Mutex::new(wait);
-        let attempt = move |_: &Request| {
-            let _ = lock(&wait).recv_timeout(PATIENCE);
-            answer(200)
-        };
-        let sender = Sender::with_attempt(2, || (), attempt).unwrap();
-        for tag in 0..10 {
-            sender.submit(tag, request());
-        }
-        let shared = Arc::downgrade(&sender.shared);
-        until(|| lock(&sender.shared.jobs).queue.len() == 8);
+        let announced = Arc::new(AtomicBool::new(false));
+        let announce = Arc::clone(&announced);
+        let notify = move || announce.store(true, Ordering::SeqCst);
+        let sender = Sender::with_attempt(2, notify, attempt).unwrap();
+        (0..10).for_each(|tag| sender.submit(tag, request()));
+        let outcomes = Arc::clone(&sender.outcomes);
+        until(|| taken.load(Ordering::SeqCst) == 2);
         let start = Instant::now();
         drop(sender);
         assert!(start.elapsed() < Duration::from_secs(1));
         drop(release);
-        until(|| shared.strong_count() == 0);
+        until(|| Arc::strong_count(&outcomes) == 1);
+        assert_eq!(lock(&outcomes.queue).len(), 2);
+        assert!(!announced.load(Ordering::SeqCst));
     }
 
     #[test]

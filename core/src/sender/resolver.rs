@@ -2,12 +2,10 @@
 //! the only source of the addresses that are dialled. Never connects.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     fmt, io,
     net::{IpAddr, SocketAddr, ToSocketAddrs},
-    panic::{self, AssertUnwindSafe},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread,
+    sync::{Arc, Condvar, Mutex},
     time::{Duration, Instant},
 };
 
@@ -21,7 +19,10 @@ use ureq::{
     },
 };
 
-use super::connector::deadline;
+use super::{
+    deadline::{deadline, time_left},
+    pool::{Limits, Pool, lock, no_panic, wait},
+};
 use crate::address_policy::{self, AllowedNetworks};
 
 /// How long an answer is used, so that traffic over kept connections asks once in a while only.
@@ -31,14 +32,12 @@ const KEEP_FAILED: Duration = Duration::from_secs(1);
 /// Answers in the cache beyond which stale ones are thrown out.
 const CACHE_SIZE: usize = 1024;
 /// A lookup thread without work leaves after this time.
-const IDLE: Duration = Duration::from_secs(10);
-/// getaddrinfo may load NSS modules and keeps answers on the stack.
-const STACK: usize = 512 * 1024;
+const MAX_IDLE: Duration = Duration::from_secs(10);
 
 /// Resolves host names and lets only addresses pass that the policy allows.
 pub(super) struct PolicyResolver {
     allowed: AllowedNetworks,
-    lookups: Arc<Lookups>,
+    lookups: Lookups,
 }
 
 impl PolicyResolver {
@@ -53,14 +52,10 @@ impl PolicyResolver {
         max_threads: usize,
         lookup: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static,
     ) -> Self {
-        let lookups = Arc::new(Lookups {
-            state: Mutex::default(),
-            queued: Condvar::new(),
-            answered: Condvar::new(),
-            max_threads,
-            lookup: Box::new(lookup),
-        });
-        Self { allowed, lookups }
+        Self {
+            allowed,
+            lookups: Lookups::new(max_threads, lookup),
+        }
     }
 }
 
@@ -122,24 +117,17 @@ fn system_lookup(host: &str) -> io::Result<Vec<IpAddr>> {
     Ok(addresses)
 }
 
-type Lookup = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
-
 /// Lookups that run in threads of their own, because getaddrinfo knows no deadline. Requests for
 /// the same host share one lookup.
 struct Lookups {
-    state: Mutex<State>,
-    queued: Condvar,
-    answered: Condvar,
-    max_threads: usize,
-    lookup: Box<Lookup>,
+    answers: Arc<Answers>,
+    pool: Pool<String>,
 }
 
 #[derive(Default)]
-struct State {
-    hosts: HashMap<String, Host>,
-    queue: VecDeque<String>,
-    threads: usize,
-    idle: usize,
+struct Answers {
+    hosts: Mutex<HashMap<String, Host>>,
+    answered: Condvar,
 }
 
 enum Host {
@@ -153,77 +141,55 @@ enum Host {
 }
 
 impl Lookups {
+    fn new(
+        max_threads: usize,
+        lookup: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static,
+    ) -> Self {
+        let limits = Limits {
+            name: "webhook-lookup",
+            max_threads,
+            max_idle: MAX_IDLE,
+        };
+        let answers = Arc::<Answers>::default();
+        let found = Arc::clone(&answers);
+        let pool = Pool::new(limits, move |host: String| {
+            let addresses = no_panic(|| lookup(&host)).and_then(Result::ok);
+            found.answer(host, addresses);
+        });
+        Self { answers, pool }
+    }
+
     /// The addresses of `host`, `Some(None)` when it has none, `None` when the deadline passed.
-    fn addresses(self: &Arc<Self>, host: &str, deadline: Instant) -> Option<Option<Vec<IpAddr>>> {
-        let mut state = self.lock();
+    fn addresses(&self, host: &str, deadline: Instant) -> Option<Option<Vec<IpAddr>>> {
+        let mut hosts = lock(&self.answers.hosts);
         loop {
-            let now = Instant::now();
-            match state.hosts.get(host) {
-                Some(Host::Answered { addresses, until }) if now < *until => {
+            match hosts.get(host) {
+                Some(Host::Answered { addresses, until }) if Instant::now() < *until => {
                     return Some(addresses.clone());
                 }
                 Some(Host::Asked) => {}
-                _ => self.ask(&mut state, host),
+                // Without any thread it is asked again when another lookup ends, or never.
+                _ => match self.pool.submit(host.to_owned()) {
+                    Ok(()) => {
+                        hosts.insert(host.to_owned(), Host::Asked);
+                    }
+                    Err(_) => {
+                        hosts.remove(host);
+                    }
+                },
             }
-            let left = deadline.checked_duration_since(now)?;
-            state = self
-                .answered
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            let left = time_left(deadline).ok()?;
+            hosts = wait(&self.answers.answered, hosts, left);
         }
-    }
-
-    fn ask(self: &Arc<Self>, state: &mut State, host: &str) {
-        state.hosts.insert(host.to_owned(), Host::Asked);
-        state.queue.push_back(host.to_owned());
-        if state.queue.len() > state.idle && state.threads < self.max_threads {
-            let lookups = Arc::clone(self);
-            // Without a thread the question waits for another one, or until its deadline.
-            let spawned = thread::Builder::new()
-                .name("webhook-lookup".to_owned())
-                .stack_size(STACK)
-                .spawn(move || lookups.run());
-            state.threads += usize::from(spawned.is_ok());
-        }
-        self.queued.notify_one();
-    }
-
-    fn run(&self) {
-        let mut state = self.lock();
-        loop {
-            if let Some(host) = state.queue.pop_front() {
-                drop(state);
-                let found = panic::catch_unwind(AssertUnwindSafe(|| (self.lookup)(&host)));
-                state = self.lock();
-                state.answer(host, found.ok().and_then(Result::ok));
-                self.answered.notify_all();
-                continue;
-            }
-            state.idle += 1;
-            let (guard, wait) = self
-                .queued
-                .wait_timeout(state, IDLE)
-                .unwrap_or_else(PoisonError::into_inner);
-            state = guard;
-            state.idle -= 1;
-            if wait.timed_out() && state.queue.is_empty() {
-                state.threads -= 1;
-                return;
-            }
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn answer(&mut self, host: String, addresses: Option<Vec<IpAddr>>) {
+impl Answers {
+    fn answer(&self, host: String, addresses: Option<Vec<IpAddr>>) {
+        let mut hosts = lock(&self.hosts);
         let now = Instant::now();
-        if self.hosts.len() >= CACHE_SIZE {
-            self.hosts.retain(|_, host| match host {
+        if hosts.len() >= CACHE_SIZE {
+            hosts.retain(|_, host| match host {
                 Host::Asked => true,
                 Host::Answered { until, .. } => now < *until,
             });
@@ -234,14 +200,19 @@ impl State {
             KEEP_FAILED
         };
         let until = now + keep;
-        self.hosts.insert(host, Host::Answered { addresses, until });
+        hosts.insert(host, Host::Answered { addresses, until });
+        drop(hosts);
+        self.answered.notify_all();
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        thread,
+    };
 
     use ureq::Error;
 
@@ -363,7 +334,7 @@ mod tests {
             assert!(start.elapsed() < SECOND);
         }
         // The repeated questions share one lookup: three of the four threads are left.
-        assert_eq!(resolver.lookups.lock().threads, 1);
+        assert_eq!(resolver.lookups.pool.threads().0, 1);
         resolve(&resolver, "https://name.example/", SECOND).unwrap();
     }
 
@@ -386,12 +357,11 @@ mod tests {
 
     #[test]
     fn the_cache_stays_small() {
-        let lookups = resolver("", |_| Ok(Vec::new())).lookups;
-        let mut state = lookups.lock();
+        let answers = Answers::default();
         let past = Instant::now();
         for n in 0..3 * CACHE_SIZE {
-            state.answer(format!("host{n}"), None);
-            for host in state.hosts.values_mut() {
+            answers.answer(format!("host{n}"), None);
+            for host in lock(&answers.hosts).values_mut() {
                 if n % CACHE_SIZE == CACHE_SIZE - 1
                     && let Host::Answered { until, .. } = host
                 {
@@ -399,6 +369,6 @@ mod tests {
                 }
             }
         }
-        assert!(state.hosts.len() <= CACHE_SIZE);
+        assert!(lock(&answers.hosts).len() <= CACHE_SIZE);
     }
 }
