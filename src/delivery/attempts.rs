@@ -1,18 +1,18 @@
-//! The log of attempts: the only SQL on `int.plugin_delivery_attempts`.
+//! What attempts were like: the only SQL on `int.plugin_delivery_attempts`. Knows no queue.
 
 use std::time::Duration;
 
 use pgrx::{Uuid, pg_sys};
 use plugin_webhooks_core::failure::FailureKind;
 
-use super::queue::{Walk, interval, walk};
+use super::purge::{self, PurgeStep, interval};
 use crate::pg;
 
-const LOG: &str = include_str!("sql/log_attempts.sql");
+const RECORD: &str = include_str!("sql/record_attempts.sql");
 const PURGE: &str = include_str!("sql/purge_attempts.sql");
 
 /// What one attempt was like.
-pub struct Attempt {
+pub struct AttemptRecord {
     pub delivery: Uuid,
     pub tenant: Uuid,
     pub installation: Uuid,
@@ -28,7 +28,7 @@ pub struct Attempt {
     pub response: Option<String>,
 }
 
-/// Whether there is a log: not yet, while a new library runs on the schema of an older version.
+/// Whether there is a table of them: not yet, while a new library runs on the schema of an older version.
 pub fn exist() -> bool {
     pg::relation(c"int", c"plugin_delivery_attempts").is_some()
 }
@@ -38,7 +38,7 @@ fn as_owner<R>(body: impl FnOnce() -> R) -> R {
 }
 
 /// Writes a batch of attempts.
-pub fn log(attempts: &[Attempt]) {
+pub fn record(attempts: &[AttemptRecord]) {
     use pg_sys::BuiltinOid as T;
     let types = [
         T::UUIDARRAYOID,
@@ -51,9 +51,10 @@ pub fn log(attempts: &[Attempt]) {
         T::TEXTARRAYOID,
         T::TEXTARRAYOID,
     ];
-    let uuids = |f: fn(&Attempt) -> Uuid| attempts.iter().map(f).collect::<Vec<_>>();
-    let numbers = |f: fn(&Attempt) -> Option<i32>| attempts.iter().map(f).collect::<Vec<_>>();
-    let texts = |f: fn(&Attempt) -> Option<String>| attempts.iter().map(f).collect::<Vec<_>>();
+    let uuids = |f: fn(&AttemptRecord) -> Uuid| attempts.iter().map(f).collect::<Vec<_>>();
+    let numbers = |f: fn(&AttemptRecord) -> Option<i32>| attempts.iter().map(f).collect::<Vec<_>>();
+    let texts =
+        |f: fn(&AttemptRecord) -> Option<String>| attempts.iter().map(f).collect::<Vec<_>>();
     let args = [
         uuids(|a| a.delivery).into(),
         uuids(|a| a.tenant).into(),
@@ -69,13 +70,13 @@ pub fn log(attempts: &[Attempt]) {
         texts(|a| a.error.map(|kind| kind.as_str().to_owned())).into(),
         texts(|a| a.response.clone()).into(),
     ];
-    as_owner(|| pg::run_kept(LOG, &types, &args, |_| Ok(())));
+    as_owner(|| pg::run_kept(RECORD, &types, &args, |_| Ok(())));
 }
 
 /// Deletes attempts older than `age` among the next `rows` from `start` on.
-pub fn purge(start: i64, rows: i32, age: Duration) -> Walk {
+pub fn purge(start: i64, rows: i32, age: Duration) -> PurgeStep {
     use pg_sys::BuiltinOid as T;
     let types = [T::INT8OID, T::INT4OID, T::INTERVALOID];
     let args = [start.into(), rows.into(), interval(age).into()];
-    as_owner(|| walk(PURGE, &types, &args))
+    as_owner(|| purge::step(PURGE, &types, &args))
 }

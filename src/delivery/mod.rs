@@ -3,5 +3,6 @@
 pub mod attempts;
 pub mod enqueue;
 mod payload;
+pub mod purge;
 pub mod queue;
 mod subscriptions;

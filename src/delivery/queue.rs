@@ -1,22 +1,27 @@
-//! Claim, settle, recover: apart from the enqueue, the only SQL on the queue.
-//! Every statement runs as the owner of the queue.
+//! Claim, settle, recover, purge: the SQL on `int.plugin_delivery_queue` but for the inserts, which `enqueue`
+//! makes. Every statement runs as the owner of the queue. Decides nothing about when.
 
 use std::collections::HashSet;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::{Uuid, pg_sys};
 use plugin_webhooks_core::limiter::Permits;
 
+use super::purge::{self, PurgeStep, interval};
 use crate::pg;
 use crate::pg::BoundedJsonb;
 use crate::status::{DeliveryStatus, TextEnum};
 
-const CLAIM_DUE: &str = include_str!("sql/claim_due.sql");
-const CLAIM_HANDED: &str = include_str!("sql/claim_handed.sql");
+const CLAIM: &str = include_str!("sql/claim.sql");
+const DUE: &str = include_str!("sql/candidates_due.sql");
+const REQUESTED: &str = include_str!("sql/candidates_requested.sql");
 const RELEASE: &str = include_str!("sql/release.sql");
 const SETTLE: &str = include_str!("sql/settle.sql");
 const LOCKED: &str = include_str!("sql/locked.sql");
+const RELEASE_ALL: &str = include_str!("sql/release_all.sql");
+const SETTLE_PG_NET: &str = include_str!("sql/settle_pg_net.sql");
 const RECOVER: &str = include_str!("sql/recover.sql");
 const PURGE: &str = include_str!("sql/purge_queue.sql");
 
@@ -40,41 +45,45 @@ pub struct Claimed {
 pub enum Source {
     /// Due rows.
     Due,
-    /// Rows that the processor handed over.
-    Handed,
+    /// Rows whose dispatch the processor requested.
+    Requested,
+}
+
+impl Source {
+    /// The claim with this source's candidates put in. One text each: plans are kept by its address.
+    fn claim(self) -> &'static str {
+        static CLAIM_DUE: OnceLock<String> = OnceLock::new();
+        static CLAIM_REQUESTED: OnceLock<String> = OnceLock::new();
+        let (statement, candidates) = match self {
+            Self::Due => (&CLAIM_DUE, DUE),
+            Self::Requested => (&CLAIM_REQUESTED, REQUESTED),
+        };
+        statement.get_or_init(|| CLAIM.replace("    {candidates}", candidates))
+    }
+
+    /// The status of a row before it is claimed.
+    fn status(self) -> DeliveryStatus {
+        match self {
+            Self::Due => DeliveryStatus::Pending,
+            Self::Requested => DeliveryStatus::Sending,
+        }
+    }
 }
 
 /// How much a claim may take.
-pub struct Room<'a> {
+pub struct ClaimLimits<'a> {
     pub total: usize,
     /// Size of payloads after which no more rows are taken; one row always fits.
     pub bytes: usize,
-    pub installations: &'a Permits<Uuid>,
-}
-
-/// What becomes of a claimed row.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Status {
-    Delivered,
-    Pending,
-    Dead,
-}
-
-impl Status {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Delivered => DeliveryStatus::Delivered.as_str(),
-            Self::Pending => DeliveryStatus::Pending.as_str(),
-            Self::Dead => DeliveryStatus::Dead.as_str(),
-        }
-    }
+    pub permits: &'a Permits<Uuid>,
 }
 
 /// The outcome of one attempt, ready to be written.
 pub struct Settled {
     pub id: Uuid,
     pub claim: i64,
-    pub status: Status,
+    /// Delivered, pending or dead.
+    pub status: DeliveryStatus,
     pub failed: bool,
     pub error: Option<String>,
     /// Until the next attempt, for `Pending`.
@@ -85,16 +94,11 @@ fn as_queue_owner<R>(body: impl FnOnce() -> R) -> R {
     pg::as_owner_of(c"int", c"plugin_delivery_queue", body)
 }
 
-/// A duration as a parameter.
-pub(super) fn interval(duration: Duration) -> pgrx::datum::Interval {
-    pgrx::datum::Interval::from_seconds(duration.as_secs_f64())
-}
-
 fn limit(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
-const CLAIM_TYPES: [pg_sys::BuiltinOid; 7] = {
+const CLAIM_TYPES: [pg_sys::BuiltinOid; 8] = {
     use pg_sys::BuiltinOid as T;
     [
         T::INT4OID,
@@ -104,18 +108,20 @@ const CLAIM_TYPES: [pg_sys::BuiltinOid; 7] = {
         T::UUIDARRAYOID,
         T::INT4ARRAYOID,
         T::INT8OID,
+        T::TEXTOID,
     ]
 };
 
-/// The parameters of claim_due.sql and claim_handed.sql.
+/// The parameters of claim.sql.
 fn claim_args(
+    source: Source,
     total: usize,
     first: usize,
     known: (Vec<Uuid>, Vec<i32>),
     bytes: usize,
     claim: Option<i64>,
     lease: Duration,
-) -> [DatumWithOid<'static>; 7] {
+) -> [DatumWithOid<'static>; 8] {
     [
         limit(total).into(),
         limit(first).into(),
@@ -124,33 +130,36 @@ fn claim_args(
         known.0.into(),
         known.1.into(),
         i64::try_from(bytes).unwrap_or(i64::MAX).into(),
+        source.status().as_str().into(),
     ]
 }
 
 /// Claims rows under a new fencing token.
-pub fn claim(source: Source, claim: i64, lease: Duration, room: &Room<'_>) -> Vec<Claimed> {
-    let sql = match source {
-        Source::Due => CLAIM_DUE,
-        Source::Handed => CLAIM_HANDED,
-    };
-    let known = room.installations.listed();
+pub fn claim(
+    source: Source,
+    claim: i64,
+    lease: Duration,
+    limits: &ClaimLimits<'_>,
+) -> Vec<Claimed> {
+    let known = limits.permits.listed();
     let args = claim_args(
-        room.total,
-        room.installations.unlisted(),
+        source,
+        limits.total,
+        limits.permits.unlisted(),
         known.map(|(id, room)| (id, limit(room))).unzip(),
-        room.bytes,
+        limits.bytes,
         Some(claim),
         lease,
     );
     as_queue_owner(|| {
         let mut rest = Vec::new();
-        let claimed = pg::run_kept(sql, &CLAIM_TYPES, &args, |table| {
+        let claimed = pg::run_kept(source.claim(), &CLAIM_TYPES, &args, |table| {
             let mut claimed = Vec::with_capacity(table.len());
             let mut bytes = 0;
             for row in table {
                 let id = row.get::<Uuid>(1)?.unwrap_or_else(nil);
                 // The statement knows compressed sizes only.
-                if bytes > 0 && bytes >= room.bytes {
+                if bytes > 0 && bytes >= limits.bytes {
                     rest.push(id);
                     continue;
                 }
@@ -184,10 +193,19 @@ fn nil() -> Uuid {
     Uuid::from_bytes([0; 16])
 }
 
-/// Marks up to `total` due rows as handed over to the worker, fairly; returns how many.
-pub fn hand_over(total: usize, lease: Duration) -> usize {
-    let args = claim_args(total, total, Default::default(), usize::MAX, None, lease);
-    as_queue_owner(|| pg::run_kept(CLAIM_DUE, &CLAIM_TYPES, &args, |table| Ok(table.len())))
+/// Requests the dispatch of up to `total` due rows, fairly: the worker claims them. Returns how many.
+pub fn request_dispatch(total: usize, lease: Duration) -> usize {
+    let source = Source::Due;
+    let args = claim_args(
+        source,
+        total,
+        total,
+        Default::default(),
+        usize::MAX,
+        None,
+        lease,
+    );
+    as_queue_owner(|| pg::run_kept(source.claim(), &CLAIM_TYPES, &args, |table| Ok(table.len())))
 }
 
 /// Writes outcomes; returns how many rows still belonged to their claim.
@@ -223,26 +241,12 @@ pub fn settle(outcomes: &[Settled]) -> usize {
 
 /// Returns every row under way to the queue, whoever claimed it.
 pub fn release_all() -> usize {
-    as_queue_owner(|| {
-        pg::write(
-            "UPDATE int.plugin_delivery_queue
-             SET status = 'pending', claim_id = NULL, lease_expires_at = NULL, updated_at = pg_catalog.clock_timestamp()
-             WHERE status = 'sending'",
-            &[],
-        )
-    })
+    as_queue_owner(|| pg::write(RELEASE_ALL, &[]))
 }
 
 /// Settles rows that pg_net has sent with one of these request ids; returns how many.
 pub fn settle_pg_net(answered: Vec<i64>) -> usize {
-    as_queue_owner(|| {
-        pg::write(
-            "UPDATE int.plugin_delivery_queue
-             SET status = 'delivered', last_error = NULL, updated_at = pg_catalog.clock_timestamp()
-             WHERE status = 'sending' AND lease_expires_at IS NULL AND net_request_id = ANY ($1)",
-            &[answered.into()],
-        )
-    })
+    as_queue_owner(|| pg::write(SETTLE_PG_NET, &[answered.into()]))
 }
 
 /// The deliveries of these outcomes whose row another transaction has locked. Locks the others until
@@ -276,35 +280,14 @@ pub fn recover(all: bool) -> usize {
     as_queue_owner(|| pg::run_kept(RECOVER, &types, &[all.into()], |table| Ok(table.len())))
 }
 
-/// One step of a walk over a table from its oldest row.
-#[derive(Clone, Copy, Debug)]
-pub struct Walk {
-    /// Where to go on, when any row was seen.
-    pub last: Option<i64>,
-    pub seen: i64,
-    /// Nothing further on is old enough.
-    pub done: bool,
-}
-
-/// Runs one of the purge statements.
-pub(super) fn walk(
-    sql: &'static str,
-    types: &[pg_sys::BuiltinOid],
-    args: &[DatumWithOid<'_>],
-) -> Walk {
-    pg::run_kept(sql, types, args, |table| {
-        let row = table.first();
-        Ok(Walk {
-            last: row.get::<i64>(1)?,
-            seen: row.get::<i64>(2)?.unwrap_or(0),
-            done: row.get::<bool>(3)?.unwrap_or(true),
-        })
-    })
-}
-
 /// Deletes delivered and dead rows that are older than these ages among the next `rows` from the
 /// change `start` on. Never touches any other.
-pub fn purge(start: i64, rows: i32, delivered: Option<Duration>, dead: Option<Duration>) -> Walk {
+pub fn purge(
+    start: i64,
+    rows: i32,
+    delivered: Option<Duration>,
+    dead: Option<Duration>,
+) -> PurgeStep {
     use pg_sys::BuiltinOid as T;
     let types = [T::INT8OID, T::INT4OID, T::INTERVALOID, T::INTERVALOID];
     let args = [
@@ -313,5 +296,5 @@ pub fn purge(start: i64, rows: i32, delivered: Option<Duration>, dead: Option<Du
         delivered.map(interval).into(),
         dead.map(interval).into(),
     ];
-    as_queue_owner(|| walk(PURGE, &types, &args))
+    as_queue_owner(|| purge::step(PURGE, &types, &args))
 }

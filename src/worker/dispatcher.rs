@@ -14,7 +14,7 @@ use super::purge::Purge;
 use super::threads::Threads;
 use super::unsettled::{self, Unsettled};
 use super::{outcome, transaction};
-use crate::delivery::queue::{self, Room, Source};
+use crate::delivery::queue::{self, ClaimLimits, Source};
 use crate::settings::{self, Dispatch, WorkerSettings};
 use crate::{error, instance, pg};
 
@@ -213,8 +213,8 @@ impl Dispatcher {
         let claim = fencing_token();
         // What a processor call requested shortly before belongs to this worker as well.
         let sources: &[Source] = match settings::dispatch() {
-            Dispatch::OnCommit => &[Source::Due, Source::Handed],
-            Dispatch::OnCall => &[Source::Handed],
+            Dispatch::OnCommit => &[Source::Due, Source::Requested],
+            Dispatch::OnCall => &[Source::Requested],
         };
         let mut permits = self.limiter.permits(Instant::now(), self.settings.bounds);
         let mut claimed = Vec::new();
@@ -222,12 +222,12 @@ impl Dispatcher {
             if capacity.requests == 0 || capacity.bytes == 0 {
                 break;
             }
-            let room = Room {
+            let limits = ClaimLimits {
                 total: capacity.requests,
                 bytes: capacity.bytes,
-                installations: &permits,
+                permits: &permits,
             };
-            let batch = queue::claim(*source, claim, settings::lease(), &room);
+            let batch = queue::claim(*source, claim, settings::lease(), &limits);
             for delivery in &batch {
                 let bytes = delivery.body.as_ref().map_or(0, String::len);
                 capacity.requests = capacity.requests.saturating_sub(1);

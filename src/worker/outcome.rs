@@ -10,9 +10,10 @@ use plugin_webhooks_core::sender::Outcome;
 
 use super::in_flight::InFlight;
 use super::prepare::Unsendable;
-use crate::delivery::attempts::Attempt;
-use crate::delivery::queue::{Settled, Status};
+use crate::delivery::attempts::AttemptRecord;
+use crate::delivery::queue::Settled;
 use crate::pg;
+use crate::status::DeliveryStatus;
 
 /// Longest reason that is kept of a delivery that cannot be sent, in characters.
 const MAX_REASON: usize = 500;
@@ -23,9 +24,9 @@ pub fn of_attempt(
     outcome: Outcome,
     schedule: &Schedule,
     now: Instant,
-) -> (Settled, Attempt) {
+) -> (Settled, AttemptRecord) {
     let failure = outcome.result.as_ref().err();
-    let record = Attempt {
+    let record = AttemptRecord {
         age: now.duration_since(outcome.started),
         duration: outcome.duration,
         status: match &outcome.result {
@@ -39,7 +40,7 @@ pub fn of_attempt(
         Ok(_) => Settled {
             id: attempt.delivery,
             claim: attempt.claim,
-            status: Status::Delivered,
+            status: DeliveryStatus::Delivered,
             failed: false,
             error: None,
             delay: Duration::ZERO,
@@ -50,13 +51,13 @@ pub fn of_attempt(
 }
 
 /// The same for a delivery that could not be sent.
-pub fn of_unsendable(unsendable: &Unsendable, schedule: &Schedule) -> (Settled, Attempt) {
+pub fn of_unsendable(unsendable: &Unsendable, schedule: &Schedule) -> (Settled, AttemptRecord) {
     let attempt = &unsendable.attempt;
     let reason = unsendable.reason.chars().take(MAX_REASON).collect();
     let settled = failed(attempt, schedule, Answer::default(), reason);
     let settled = if unsendable.dead {
         Settled {
-            status: Status::Dead,
+            status: DeliveryStatus::Dead,
             ..settled
         }
     } else {
@@ -82,8 +83,8 @@ pub fn health(outcome: &Outcome) -> Health {
 }
 
 /// The record of an attempt that ended now, without an answer.
-fn record(attempt: &InFlight, error: Option<FailureKind>) -> Attempt {
-    Attempt {
+fn record(attempt: &InFlight, error: Option<FailureKind>) -> AttemptRecord {
+    AttemptRecord {
         delivery: attempt.delivery,
         tenant: attempt.tenant,
         installation: attempt.installation,
@@ -100,8 +101,8 @@ fn failed(attempt: &InFlight, schedule: &Schedule, answer: Answer, error: String
     let schedule = attempt.schedule.as_ref().unwrap_or(schedule);
     let step = schedule.after_failure(attempt.attempts_before, answer, chance());
     let (status, delay) = match step {
-        Step::Retry { after } => (Status::Pending, after),
-        Step::Dead => (Status::Dead, Duration::ZERO),
+        Step::Retry { after } => (DeliveryStatus::Pending, after),
+        Step::Dead => (DeliveryStatus::Dead, Duration::ZERO),
     };
     Settled {
         id: attempt.delivery,

@@ -30,7 +30,7 @@ fn rpc_process_plugin_deliveries(p_batch_size: Option<i32>) -> Result<i32> {
         // Rows that nobody would take must stay pending.
         return Ok(0);
     }
-    let moved = queue::hand_over(usize::try_from(batch).unwrap_or(0), settings::lease());
+    let moved = queue::request_dispatch(usize::try_from(batch).unwrap_or(0), settings::lease());
     wake_at_commit();
     Ok(i32::try_from(moved).unwrap_or(i32::MAX))
 }

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::delivery::purge::PurgeStep;
 use crate::delivery::{attempts, queue};
 use crate::settings::Retention;
 
@@ -35,7 +36,7 @@ impl PurgeCursor {
         &mut self,
         shortest: Option<Duration>,
         wait_factor: u32,
-        purge: impl FnOnce(i64) -> queue::Walk,
+        purge: impl FnOnce(i64) -> PurgeStep,
     ) {
         let now = Instant::now();
         if now < self.not_before {

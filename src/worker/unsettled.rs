@@ -1,19 +1,19 @@
 //! Outcomes that have arrived and are not committed yet, with the records of their attempts. Writes many
 //! at a time, and leaves out rows that somebody else has locked.
 
-use crate::delivery::attempts::{self, Attempt};
+use crate::delivery::attempts::{self, AttemptRecord};
 use crate::delivery::queue::{self, Settled};
 
 #[derive(Default)]
 pub struct Unsettled {
     outcomes: Vec<Settled>,
-    records: Vec<Attempt>,
+    records: Vec<AttemptRecord>,
     /// Somebody holds locks on rows of these outcomes: write the others.
     around_locks: bool,
 }
 
 impl Unsettled {
-    pub fn push(&mut self, (outcome, record): (Settled, Attempt)) {
+    pub fn push(&mut self, (outcome, record): (Settled, AttemptRecord)) {
         self.outcomes.push(outcome);
         self.records.push(record);
     }
@@ -46,11 +46,11 @@ impl Unsettled {
 }
 
 /// Writes outcomes, and records of attempts where the schema has a table for them.
-pub fn write(outcomes: &[Settled], records: &[Attempt]) {
+pub fn write(outcomes: &[Settled], records: &[AttemptRecord]) {
     if !outcomes.is_empty() {
         queue::settle(outcomes);
     }
     if !records.is_empty() && attempts::exist() {
-        attempts::log(records);
+        attempts::record(records);
     }
 }

@@ -1,5 +1,5 @@
--- The same for the log of attempts: $1 where the walk starts, $2 how many rows it looks at, $3 how old
--- attempts become.
+-- One step through the attempts from the oldest: $1 where it starts, $2 how many rows it looks at, $3 how
+-- old attempts become. Returns the same as purge_queue.sql.
 WITH seen AS MATERIALIZED (
     SELECT a.id, a.started_at
     FROM int.plugin_delivery_attempts AS a

@@ -1,4 +1,4 @@
--- One step of a walk over the queue from its oldest change: $1 where it starts, $2 how many rows it
+-- One step through the queue from its oldest change: $1 where it starts, $2 how many rows it
 -- looks at, $3 and $4 how old delivered and dead rows become (null: they are kept).
 -- Returns where to go on, how many rows it saw, and whether it has come to rows that are
 -- too young for both.
