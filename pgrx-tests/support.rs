@@ -1,7 +1,5 @@
 //! Callers of the extension, what they get, and small fixtures. Knows no rule of the product.
 
-use std::panic::AssertUnwindSafe;
-
 use pgrx::pg_sys::panic::{CaughtError, ErrorReportable};
 use pgrx::prelude::*;
 
@@ -35,31 +33,7 @@ impl Failure {
 
 /// Runs `body` in a subtransaction, which an error rolls back.
 fn attempt<R>(body: impl FnOnce() -> R) -> Result<R, Failure> {
-    // SAFETY: the pattern of PL/pgSQL's exception block; context and resource owner are restored.
-    unsafe {
-        let context = pg_sys::CurrentMemoryContext;
-        let resources = pg_sys::CurrentResourceOwner;
-        pg_sys::BeginInternalSubTransaction(std::ptr::null());
-        pg_sys::MemoryContextSwitchTo(context);
-        let recover = |error: CaughtError| {
-            pg_sys::RollbackAndReleaseCurrentSubTransaction();
-            pg_sys::MemoryContextSwitchTo(context);
-            pg_sys::CurrentResourceOwner = resources;
-            Err(Failure::new(&error))
-        };
-        let mut body = Some(body);
-        PgTryBuilder::new(AssertUnwindSafe(|| {
-            let body = body.take().expect("runs once");
-            let result = body();
-            pg_sys::ReleaseCurrentSubTransaction();
-            pg_sys::MemoryContextSwitchTo(context);
-            pg_sys::CurrentResourceOwner = resources;
-            Ok(result)
-        }))
-        .catch_others(recover)
-        .catch_rust_panic(recover)
-        .execute()
-    }
+    crate::pg::caught(body).map_err(|error| Failure::new(&error))
 }
 
 fn execute(sql: &str) {

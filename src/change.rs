@@ -1,4 +1,5 @@
 //! A change of a row as the audit log records it. Knows neither how it is found out nor who is told.
+#![expect(unsafe_code, reason = "copies values by pointer")]
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::Datum;

@@ -1,7 +1,6 @@
 //! plugin_webhooks: signed webhooks out of, and signed calls into, a PostgreSQL database.
 //! This file is the map: modules, SQL files in their order, and what happens when PostgreSQL
 //! loads the library.
-#![allow(unsafe_code)]
 // ErrorReport is what pgrx raises; it is built once in a call that fails.
 #![allow(clippy::result_large_err)]
 

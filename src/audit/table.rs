@@ -1,4 +1,5 @@
 //! What the audit log has to know about a tracked table, learnt once and kept until it changes.
+#![expect(unsafe_code, reason = "relcache entries by pointer")]
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -3,6 +3,7 @@
 //!
 //! Everything below `change` calls PostgreSQL without a boundary for each call: no function here
 //! owns anything that would have to be dropped, so an error may leave through all of them at once.
+#![expect(unsafe_code, reason = "reads tuples, builds jsonb by pointer")]
 
 use std::ffi::{c_char, c_int};
 

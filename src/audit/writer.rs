@@ -1,5 +1,6 @@
 //! Writes the rows of `audit.entity_changes` and enqueues their deliveries, a batch at a time.
 //! The rows are made with the writer's rights, by `convert`; written with those of the log's owner.
+#![expect(unsafe_code, reason = "passes datums on by pointer")]
 
 use std::rc::Rc;
 

@@ -3,6 +3,7 @@
 //!
 //! Changes that the extension writes itself come to an `Enqueuer` before they have left memory. Rows
 //! that somebody else inserts into the log come to the trigger function, and an SQL statement.
+#![expect(unsafe_code, reason = "copies values by pointer")]
 
 use std::collections::HashMap;
 use std::ffi::CStr;

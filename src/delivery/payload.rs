@@ -1,4 +1,5 @@
 //! The payload of a delivery, as jsonb_build_object would make it.
+#![expect(unsafe_code, reason = "builds jsonb by pointer")]
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::{Datum, JsonbIteratorToken as Token, JsonbParseState, JsonbValue};

@@ -1,6 +1,10 @@
 //! Appends rows to a table of the extension the way COPY does: no statement to plan, start and end,
 //! but everything else that belongs to an insert: defaults, constraints, indexes, triggers, counters.
 //! What can be learnt about the table once is kept until it changes. Knows no table of the product.
+#![expect(
+    unsafe_code,
+    reason = "tuples, expressions and triggers of the executor"
+)]
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -1,5 +1,6 @@
 //! A jsonb value that somebody else chose, as text, unless that is too long to hold: a number of a few
 //! bytes may print as 131,072 digits, so the length is estimated before anything is printed.
+#![expect(unsafe_code, reason = "walks a jsonb value by pointer")]
 
 use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::pgrx_sql_entity_graph::metadata::{

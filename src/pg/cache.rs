@@ -1,5 +1,6 @@
 //! Tells when something that a backend remembers about tables, functions or casts may no longer be
 //! true. A memory is good as long as the generation in which it was made is the current one.
+#![expect(unsafe_code, reason = "callbacks of the relation and catalog caches")]
 
 use std::cell::Cell;
 

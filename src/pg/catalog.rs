@@ -1,5 +1,6 @@
 //! Look-ups in PostgreSQL's system catalogs, by name and by oid. Asks no permission, changes nothing.
 //! Each runs inside a transaction, as all code that a function of SQL reaches.
+#![expect(unsafe_code, reason = "C strings and tuples of the catalog caches")]
 
 use std::ffi::CStr;
 

@@ -1,5 +1,9 @@
 //! What becomes of an error that somebody else's code raises: caught in a subtransaction, or passed on
 //! with its own SQLSTATE.
+#![expect(
+    unsafe_code,
+    reason = "subtransactions and the stack of error callbacks"
+)]
 
 use std::panic::AssertUnwindSafe;
 
@@ -71,8 +75,8 @@ pub fn caught_message(error: CaughtError) -> String {
     }
 }
 
-/// Runs `body` in a subtransaction: an error rolls it back and becomes its message.
-pub fn guarded<R>(body: impl FnOnce() -> R) -> std::result::Result<R, String> {
+/// Runs `body` in a subtransaction: an error rolls it back and is returned.
+pub fn caught<R>(body: impl FnOnce() -> R) -> std::result::Result<R, CaughtError> {
     // SAFETY: the pattern of PL/pgSQL's exception block; context and resource owner are restored.
     unsafe {
         let context = pg_sys::CurrentMemoryContext;
@@ -83,7 +87,7 @@ pub fn guarded<R>(body: impl FnOnce() -> R) -> std::result::Result<R, String> {
             pg_sys::RollbackAndReleaseCurrentSubTransaction();
             pg_sys::MemoryContextSwitchTo(context);
             pg_sys::CurrentResourceOwner = resources;
-            Err(caught_message(error))
+            Err(error)
         };
         let mut body = Some(body);
         PgTryBuilder::new(AssertUnwindSafe(|| {
@@ -98,4 +102,9 @@ pub fn guarded<R>(body: impl FnOnce() -> R) -> std::result::Result<R, String> {
         .catch_rust_panic(recover)
         .execute()
     }
+}
+
+/// Runs `body` in a subtransaction: an error rolls it back and becomes its message.
+pub fn guarded<R>(body: impl FnOnce() -> R) -> std::result::Result<R, String> {
+    caught(body).map_err(caught_message)
 }

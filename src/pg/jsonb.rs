@@ -1,5 +1,9 @@
 //! A jsonb value as the text that PostgreSQL prints, in and out. Never parses a document: signing and
 //! sending need the text as it was printed.
+#![expect(
+    unsafe_code,
+    reason = "datums by pointer, and pgrx's traits for arguments"
+)]
 
 use std::ffi::{CStr, CString};
 

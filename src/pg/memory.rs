@@ -1,5 +1,6 @@
 //! Memory contexts, and values that are made in one or outlive all of them. Reads no datum: what it
 //! means is the caller's.
+#![expect(unsafe_code, reason = "memory contexts and raw copies")]
 
 use std::ffi::{CStr, CString};
 

@@ -28,6 +28,8 @@ pub use catalog::{
     column_name, extension, function_exists, function_without_arguments, is_own_function, length,
     namespace_name, oids, relation, relation_exists,
 };
+#[cfg(feature = "pg_test")]
+pub use guard::caught;
 pub use guard::{caught_message, foreign_code, guarded};
 pub use jsonb::Jsonb;
 pub use memory::{Inside, RawDatum, Varlena, copied_bytes, copied_varlena, new_context};

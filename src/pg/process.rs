@@ -1,5 +1,6 @@
 //! What this process is connected to: its cluster, data directory and database, and the other processes
 //! of the server. Nothing here depends on the user or on a setting.
+#![expect(unsafe_code, reason = "PostgreSQL's globals and shared memory")]
 
 use std::ffi::CStr;
 use std::path::Path;

@@ -1,5 +1,6 @@
 //! Randomness that nobody can guess, from the source that PostgreSQL itself uses. Makes no numbers of
 //! a distribution: what the bytes mean is the caller's.
+#![expect(unsafe_code, reason = "fills a buffer by pointer")]
 
 use pgrx::prelude::*;
 

@@ -1,5 +1,6 @@
 //! Sections that run as another role: what it may do, and no more. An error inside leaves through the
 //! (sub)transaction's abort, which restores role and search_path.
+#![expect(unsafe_code, reason = "switches the process's user")]
 
 use std::ffi::CStr;
 

@@ -1,4 +1,5 @@
 //! Locks single rows without a statement, as a foreign key's own check does. Reads nothing of a row.
+#![expect(unsafe_code, reason = "scans and locks a tuple")]
 
 use std::ffi::CStr;
 

@@ -1,5 +1,6 @@
 //! The session: its settings, who uses it, what it shows to others, its transaction's time. Holds no
 //! state of its own and knows no setting by name.
+#![expect(unsafe_code, reason = "PostgreSQL's globals")]
 
 use std::ffi::CStr;
 use std::ops::RangeInclusive;

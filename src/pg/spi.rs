@@ -1,5 +1,9 @@
 //! SQL through SPI: reads that take no transaction id, writes, statements whose plan is kept. An error
 //! of a statement is raised. Knows no statement of the product.
+#![expect(
+    unsafe_code,
+    reason = "snapshots, and a datum that is wiped in its place"
+)]
 
 use std::cell::RefCell;
 use std::collections::HashMap;

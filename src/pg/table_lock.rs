@@ -1,5 +1,6 @@
 //! Locks on whole tables that are only taken where that means no waiting: the extension gives way to
 //! DDL. They last until the end of the transaction.
+#![expect(unsafe_code, reason = "calls the lock manager")]
 
 use pgrx::pg_sys;
 

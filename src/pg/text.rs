@@ -1,4 +1,5 @@
 //! Texts and identifiers between Rust and PostgreSQL. Interprets none of them.
+#![expect(unsafe_code, reason = "C strings")]
 
 use std::ffi::CStr;
 

@@ -1,4 +1,5 @@
 //! Tells the rest of the library how a transaction of this process ended.
+#![expect(unsafe_code, reason = "registers a callback")]
 
 use std::cell::Cell;
 

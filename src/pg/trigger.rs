@@ -1,4 +1,5 @@
 //! The triggers of a table, as its relcache entry describes them. Fires none and changes none.
+#![expect(unsafe_code, reason = "relcache entries by pointer")]
 
 use pgrx::PgTrigger;
 use pgrx::prelude::*;

@@ -1,6 +1,7 @@
 //! Functions of PostgreSQL without pgrx's boundary for each call. A caller sets one boundary around
 //! many calls, and no function between it and them owns anything that would have to be dropped: an
 //! error leaves through all of them at once.
+#![expect(unsafe_code, reason = "binds C functions")]
 
 use std::ffi::{c_char, c_int, c_void};
 

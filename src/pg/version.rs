@@ -1,5 +1,6 @@
 //! Every difference between the supported majors of PostgreSQL, 15 to 18, a small function for each:
 //! the only file with a condition on a major. A new major is read against this list.
+#![expect(unsafe_code, reason = "fields of PostgreSQL's structs")]
 
 use pgrx::pg_sys;
 

@@ -1,5 +1,9 @@
 //! How a background worker becomes a session of its own: which database it is connected to, and the
 //! settings it runs with. Called once in a process, right after the signals are set up.
+#![expect(
+    unsafe_code,
+    reason = "connects the process and sets its session's settings"
+)]
 
 use std::ffi::CStr;
 

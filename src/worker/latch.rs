@@ -1,5 +1,6 @@
 //! How a background worker waits: for its latch or a timeout, noticing shutdown and changed settings
 //! meanwhile. Knows nothing of what the worker does.
+#![expect(unsafe_code, reason = "signal handlers, and the latch of the process")]
 
 use std::time::Duration;
 

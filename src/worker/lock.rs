@@ -1,5 +1,6 @@
 //! Two advisory locks of a database: one makes a worker the only one, one keeps it from leaving. They
 //! are of a class that SQL's functions cannot reach: nobody can hold up delivery by taking them.
+#![expect(unsafe_code, reason = "calls the lock manager")]
 
 use pgrx::pg_sys;
 

@@ -1,5 +1,6 @@
 //! The life of one database's worker: become the only one, look at the queue, wait for the latch, leave
 //! when there is nothing to serve. Blocks nowhere but in WaitLatch, and decides nothing about deliveries.
+#![expect(unsafe_code, reason = "an entry point by name")]
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,6 @@
 //! Tells the postmaster which background workers to start, when, and what they serve. Knows their entry
 //! points by name only, and nothing of what they do.
+#![expect(unsafe_code, reason = "registers background workers")]
 
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, Ordering};

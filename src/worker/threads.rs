@@ -1,5 +1,6 @@
 //! The threads that send: started with the worker's settings, fed with requests, asked for outcomes.
 //! What runs on them never calls into PostgreSQL.
+#![expect(unsafe_code, reason = "signals and their mask")]
 
 use std::sync::atomic::{AtomicI32, Ordering};
 

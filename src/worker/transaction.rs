@@ -1,5 +1,6 @@
 //! One transaction of the worker: an error, a panic or a failing commit ends the transaction,
 //! never the process.
+#![expect(unsafe_code, reason = "begins, commits and aborts transactions")]
 
 use std::panic::AssertUnwindSafe;
 
