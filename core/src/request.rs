@@ -1,6 +1,8 @@
 //! Owns the shape of an outbound request: which headers, in which order, with which values.
 //! Never touches the body: it is sent byte for byte as it was signed.
 
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
 use crate::endpoint::Endpoint;
 
 /// `User-Agent` of every request whose configuration does not set one.
@@ -58,22 +60,16 @@ impl Request {
 /// assert_eq!(header_value("entity_change.Größe 100%.insert"), "entity_change.Gr%C3%B6%C3%9Fe%20100%25.insert");
 /// ```
 pub fn header_value(text: &str) -> String {
-    use std::fmt::Write;
-
-    let mut value = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_graphic() && byte != b'%' {
-            value.push(char::from(byte));
-        } else {
-            write!(value, "%{byte:02X}").expect("writing to a String never fails");
-        }
-    }
-    value
+    utf8_percent_encode(text, &NOT_PLAIN).to_string()
 }
+
+/// ASCII that [`header_value`] encodes.
+const NOT_PLAIN: AsciiSet = CONTROLS.add(b' ').add(b'%');
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use percent_encoding::percent_decode_str;
     use proptest::prelude::*;
     use ureq::http::HeaderValue;
 
@@ -134,20 +130,13 @@ mod tests {
         assert!(!headers.iter().any(|(name, _)| name.contains("Signature")));
     }
 
-    fn decode(value: &str) -> String {
-        let mut bytes = Vec::new();
-        let mut rest = value.as_bytes();
-        while let Some((&byte, tail)) = rest.split_first() {
-            rest = tail;
-            if byte == b'%' {
-                let (digits, tail) = rest.split_at(2);
-                bytes.extend(hex::decode(digits).unwrap());
-                rest = tail;
-            } else {
-                bytes.push(byte);
-            }
-        }
-        String::from_utf8(bytes).unwrap()
+    #[test]
+    fn of_ascii_only_visible_characters_other_than_percent_stay() {
+        let visible: String = ('!'..='~').collect();
+        let expected = visible.replace('%', "%25");
+        assert_eq!(header_value(&visible), expected);
+        assert_eq!(header_value("\0\t\r\n \x1f\x7f"), "%00%09%0D%0A%20%1F%7F");
+        assert_eq!(header_value("ä\u{80}€"), "%C3%A4%C2%80%E2%82%AC");
     }
 
     proptest! {
@@ -156,7 +145,7 @@ mod tests {
             let value = header_value(&text);
             prop_assert!(HeaderValue::from_str(&value).is_ok());
             prop_assert!(value.bytes().all(|b| b.is_ascii_graphic()));
-            prop_assert_eq!(decode(&value), text);
+            prop_assert_eq!(percent_decode_str(&value).decode_utf8().unwrap(), text);
         }
     }
 }

@@ -1,0 +1,88 @@
+//! Owns the rules of `webhook_url`. What passes is dialled as it was judged: every reader of the URL
+//! sees the same host and port.
+
+use serde_json::value::RawValue;
+use ureq::http;
+use url::Url;
+
+use super::{
+    error::{ConfigError, Unusable},
+    json::text,
+};
+
+/// Longest `webhook_url` that is accepted, in characters.
+pub const MAX_URL_CHARS: usize = 2048;
+
+fn parse(text: &str) -> Result<Url, &'static str> {
+    let url = Url::parse(text).map_err(|_| "is not an absolute URL with a valid host")?;
+    // Browsers read "https:///host" and "https:\\host" like "https://host". Nobody who writes
+    // such a thing into a configuration means well.
+    let (_, rest) = text.split_once("://").ok_or("is not an absolute URL")?;
+    if rest.starts_with('/') {
+        return Err("has no host");
+    }
+    if text.contains('\\') {
+        return Err("contains a backslash");
+    }
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("is neither http nor https");
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err("has no host");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("contains credentials");
+    }
+    if url.port() == Some(0) {
+        return Err("has port 0");
+    }
+    // The sender reads the URL again with this type: both have to see the same target.
+    let same_target = url
+        .as_str()
+        .parse::<http::Uri>()
+        .is_ok_and(|uri| uri.host() == url.host_str() && uri.port_u16() == url.port());
+    if !same_target {
+        return Err("cannot be sent as an HTTP request target");
+    }
+    Ok(url)
+}
+
+pub(super) fn validate(value: &RawValue) -> Result<(), ConfigError> {
+    let hint = "Use an absolute URL like https://example.com/hook.";
+    let error = |message: &str| {
+        let hint = match message {
+            "contains credentials" => "Send credentials in a header, see \"headers\".",
+            "has a fragment" => "Remove the \"#\" and what follows; it is never sent.",
+            _ => hint,
+        };
+        ConfigError::new("webhook_url", format!("webhook_url {message}"), hint)
+    };
+    let text = text(value).ok_or_else(|| error("is not a text"))?;
+    if text.chars().count() > MAX_URL_CHARS {
+        return Err(error(&format!("has more than {MAX_URL_CHARS} characters")));
+    }
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(error("contains white space or control characters"));
+    }
+    let url = parse(&text).map_err(error)?;
+    if url.fragment().is_some() {
+        return Err(error("has a fragment"));
+    }
+    Ok(())
+}
+
+pub(super) fn stored(value: Option<&RawValue>) -> Result<Url, Unusable> {
+    let unusable = |reason: &str| Unusable::NoUrl(format!("webhook_url {reason}"));
+    let value = value.ok_or_else(|| unusable("is not configured"))?;
+    let text = text(value).ok_or_else(|| unusable("is not a text"))?;
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(unusable("is empty"));
+    }
+    if text.chars().any(|c| c.is_ascii_control()) {
+        return Err(unusable("contains control characters"));
+    }
+    let mut url = parse(text).map_err(unusable)?;
+    url.set_fragment(None);
+    Ok(url)
+}
