@@ -10,3 +10,4 @@ pub mod request;
 pub mod retry;
 pub mod sender;
 pub mod signature;
+pub mod uuid;

@@ -9,9 +9,9 @@ use std::ffi::{c_char, c_int};
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::{Datum, JsonbValue};
+use plugin_webhooks_core::uuid;
 
 use super::table::{Column, Kind, Table};
-use crate::caller;
 use crate::change::Change;
 use crate::pg::unguarded::{self, null, number, string, typed};
 
@@ -115,7 +115,7 @@ unsafe fn tenant(column: &Column, row: Version) -> Option<[u8; 16]> {
             return Some(value.cast_mut_ptr::<[u8; 16]>().read());
         }
         let (text, length) = print(column, value);
-        caller::uuid_bytes(std::slice::from_raw_parts(text.cast(), length))
+        uuid::parse(std::slice::from_raw_parts(text.cast(), length))
     }
 }
 

@@ -8,10 +8,11 @@ use pgrx::Uuid;
 use pgrx::prelude::*;
 use plugin_webhooks_core::signature;
 
+use crate::caller::limit;
 use crate::error::{Error, Result, required, required_text};
 use crate::pg::BoundedJsonb;
 use crate::pg::{self, Jsonb};
-use crate::{caller, secrets};
+use crate::secrets;
 
 /// Tenant and secret_ref of an installation that may be called.
 fn callable_installation(key: &str, installation: Uuid) -> Result<(Uuid, Option<String>)> {
@@ -42,7 +43,7 @@ fn rpc_plugin_ingest_webhook(
     let payload = Jsonb(payload.0.ok_or(Error::TooLong("p_payload"))?);
     let presented = required_text("p_signature", p_signature)?;
     let (tenant, secret_ref) = callable_installation(key, installation)?;
-    caller::count_call(&caller::INGEST, &installation.to_string(), None, tenant)?;
+    limit::INGEST.count_installation(installation, tenant)?;
     let secret = match secret_ref.as_deref() {
         Some(name) => secrets::by_name(name)?,
         None => None,

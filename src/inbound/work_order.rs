@@ -3,6 +3,7 @@
 
 use pgrx::Uuid;
 use pgrx::datum::DatumWithOid;
+use plugin_webhooks_core::uuid;
 
 use crate::caller;
 use crate::error::{Error, Result};
@@ -43,6 +44,10 @@ fn field(data: &Jsonb, name: &str) -> Option<String> {
     (!trimmed.is_empty()).then(|| trimmed.to_owned())
 }
 
+fn parse_uuid(text: &str) -> Option<Uuid> {
+    uuid::parse(text.as_bytes()).map(Uuid::from_bytes)
+}
+
 fn exists(sql: &str, args: &[DatumWithOid<'_>]) -> bool {
     pg::one::<bool>(sql, args).unwrap_or(false)
 }
@@ -58,7 +63,7 @@ fn reference(
     let Some(text) = field(data, name) else {
         return Ok(None);
     };
-    match caller::parse_uuid(&text) {
+    match parse_uuid(&text) {
         Some(id) if exists(sql, &[tenant.into(), id.into()]) => Ok(Some(id)),
         _ => Err(error(name, text.chars().take(100).collect()).into()),
     }
@@ -174,8 +179,8 @@ fn assignee(data: &Jsonb, tenant: Uuid) -> Result<Option<Uuid>> {
     let Some(text) = field(data, "assigned_to") else {
         return Ok(None);
     };
-    match caller::parse_uuid(&text) {
-        Some(user) if caller::user_is_member(user, tenant) => Ok(Some(user)),
+    match parse_uuid(&text) {
+        Some(user) if caller::is_member(user, tenant) => Ok(Some(user)),
         _ => Err(unknown("assigned_to", text.chars().take(100).collect()).into()),
     }
 }

@@ -4,23 +4,11 @@ use pgrx::Uuid;
 use pgrx::prelude::*;
 use plugin_webhooks_core::endpoint;
 
-use crate::caller;
+use super::ownership::check_owned;
+use crate::caller::{self, limit};
 use crate::error::{Error, Result, required, required_text};
 use crate::pg::{self, Jsonb};
 use crate::status::{InstallationStatus, TextEnum};
-
-/// Raises unless the installation exists and belongs to the tenant.
-pub fn check_owned(tenant: Uuid, installation: Uuid) -> Result<()> {
-    let owner = pg::one::<Uuid>(
-        "SELECT tenant_id FROM int.plugin_installations WHERE id = $1",
-        &[installation.into()],
-    );
-    match owner {
-        None => Err(Error::Unknown("installation").into()),
-        Some(owner) if owner != tenant => Err(Error::ForeignInstallation.into()),
-        Some(_) => Ok(()),
-    }
-}
 
 /// JSON null means the same as no value; anything else must be a usable configuration.
 fn checked_config(config: Option<Jsonb>) -> Result<Option<Jsonb>> {
@@ -58,8 +46,8 @@ fn rpc_install_plugin(
     p_secret_ref: Option<&str>,
     p_config: Option<Jsonb>,
 ) -> Result<Option<Uuid>> {
-    let (tenant, caller) = caller::authorize(p_tenant_id)?;
-    caller::limit(&caller::INSTALL, &caller, tenant)?;
+    let caller = caller::authorize(p_tenant_id)?;
+    limit::INSTALL.count(&caller)?;
     let key = required_text("p_plugin_key", p_plugin_key)?;
     let config = checked_config(p_config)?;
     let plugin = pg::one::<Uuid>("SELECT id FROM int.plugins WHERE key = $1", &[key.into()])
@@ -72,7 +60,7 @@ fn rpc_install_plugin(
              installed_by = excluded.installed_by, updated_at = pg_catalog.now()
          RETURNING id",
         &[
-            tenant.into(),
+            caller.tenant.into(),
             plugin.into(),
             blank_to_null(p_secret_ref).into(),
             config.into(),
@@ -89,12 +77,12 @@ fn rpc_update_plugin_installation(
     p_secret_ref: Option<&str>,
     p_config: Option<Jsonb>,
 ) -> Result<()> {
-    let (tenant, caller) = caller::authorize(p_tenant_id)?;
-    caller::limit(&caller::UPDATE, &caller, tenant)?;
+    let caller = caller::authorize(p_tenant_id)?;
+    limit::UPDATE.count(&caller)?;
     let installation = required("p_installation_id", p_installation_id)?;
     let status = p_status.map(checked_status).transpose()?;
     let config = checked_config(p_config)?;
-    check_owned(tenant, installation)?;
+    check_owned(&caller, installation)?;
     // A blank secret_ref removes it; null keeps it.
     pg::write(
         "UPDATE int.plugin_installations SET
@@ -115,10 +103,10 @@ fn rpc_update_plugin_installation(
 
 #[pg_extern(sql = false)]
 fn rpc_uninstall_plugin(p_tenant_id: Option<Uuid>, p_installation_id: Option<Uuid>) -> Result<()> {
-    let (tenant, caller) = caller::authorize(p_tenant_id)?;
-    caller::limit(&caller::UNINSTALL, &caller, tenant)?;
+    let caller = caller::authorize(p_tenant_id)?;
+    limit::UNINSTALL.count(&caller)?;
     let installation = required("p_installation_id", p_installation_id)?;
-    check_owned(tenant, installation)?;
+    check_owned(&caller, installation)?;
     pg::write(
         "DELETE FROM int.plugin_installations WHERE id = $1",
         &[installation.into()],

@@ -3,11 +3,12 @@
 use pgrx::Uuid;
 use pgrx::prelude::*;
 
-use super::installation;
+use super::ownership::check_owned;
+use crate::caller::{self, limit};
 use crate::change::Operation;
 use crate::error::{Error, Result, required, required_text};
+use crate::pg;
 use crate::status::TextEnum;
-use crate::{caller, pg};
 
 /// The operations in their canonical order, each once.
 fn checked_operations(operations: Option<Vec<Option<String>>>) -> Result<Vec<String>> {
@@ -56,13 +57,13 @@ fn rpc_upsert_plugin_webhook_subscription(
     p_changed_fields_allowlist: Option<Vec<Option<String>>>,
     p_include_payload: Option<bool>,
 ) -> Result<Option<Uuid>> {
-    let (tenant, caller) = caller::authorize(p_tenant_id)?;
-    caller::limit(&caller::SUBSCRIBE, &caller, tenant)?;
+    let caller = caller::authorize(p_tenant_id)?;
+    limit::SUBSCRIBE.count(&caller)?;
     let installation = required("p_installation_id", p_installation_id)?;
     let schema = required_text("p_table_schema", p_table_schema)?;
     let table = required_text("p_table_name", p_table_name)?;
     let operations = checked_operations(p_operations)?;
-    installation::check_owned(tenant, installation)?;
+    check_owned(&caller, installation)?;
     Ok(pg::write_returning::<Uuid>(
         "INSERT INTO int.plugin_webhook_subscriptions AS s
              (plugin_installation_id, table_schema, table_name, operations, changed_fields_allowlist, include_payload)
@@ -89,15 +90,15 @@ fn rpc_delete_plugin_webhook_subscription(
     p_tenant_id: Option<Uuid>,
     p_subscription_id: Option<Uuid>,
 ) -> Result<()> {
-    let (tenant, caller) = caller::authorize(p_tenant_id)?;
-    caller::limit(&caller::UNSUBSCRIBE, &caller, tenant)?;
+    let caller = caller::authorize(p_tenant_id)?;
+    limit::UNSUBSCRIBE.count(&caller)?;
     let subscription = required("p_subscription_id", p_subscription_id)?;
     let installation = pg::one::<Uuid>(
         "SELECT plugin_installation_id FROM int.plugin_webhook_subscriptions WHERE id = $1",
         &[subscription.into()],
     )
     .ok_or(Error::Unknown("subscription"))?;
-    installation::check_owned(tenant, installation)?;
+    check_owned(&caller, installation)?;
     pg::write(
         "DELETE FROM int.plugin_webhook_subscriptions WHERE id = $1",
         &[subscription.into()],
