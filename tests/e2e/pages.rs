@@ -206,7 +206,7 @@ fn clones_and_failover() {
 #[test]
 fn upgrade() {
     let site = Site::in_tree(&Tree::from_environment());
-    let first = include_str!("../fixtures/plugin_webhooks--0.1.0.sql");
+    let first = include_str!("../../sql/released/plugin_webhooks--0.1.0.sql");
     site.add_file("plugin_webhooks--0.1.0.sql", first);
     let mut app = site.app();
     execute(&mut app, &format!("{CREATE} version '0.1.0'"));

@@ -23,8 +23,6 @@ cargo xtask <command>
   test     Build the extension and run every check and test.
   install  Build the extension and install it into the system's PostgreSQL.
   bench    Build the extension and measure throughput and latency on this machine.
-  upgrade-script
-           Write the upgrade scripts from the SQL files, after a change of these.
 
 Each command first installs what is missing: Debian packages (with apt-get, as root or by sudo) and
 cargo-pgrx (into target/tools). `cargo xtask <command> --help` tells more.
@@ -56,12 +54,6 @@ cargo xtask install
 
 Builds the extension in release mode and installs it into the system's PostgreSQL, by sudo when you
 are not root. Then it says what to put into postgresql.conf.";
-
-const UPGRADE_SCRIPT_HELP: &str = "\
-cargo xtask upgrade-script
-
-Writes sql/plugin_webhooks--<released>--<this>.sql, for every released version, from the SQL files that
-src/lib.rs lists. A test fails while they differ.";
 
 const BENCH_HELP: &str = "\
 cargo xtask bench [<section>...]
@@ -102,7 +94,6 @@ fn run(arguments: Vec<String>) -> Result<ExitCode> {
         "demo" if wants_help => println!("{DEMO_HELP}"),
         "test" if wants_help => println!("{TEST_HELP}"),
         "install" if wants_help => println!("{INSTALL_HELP}"),
-        "upgrade-script" if wants_help => println!("{UPGRADE_SCRIPT_HELP}"),
         "bench" if wants_help => println!("{BENCH_HELP}"),
         "demo" => {
             no_arguments(rest)?;
@@ -114,10 +105,6 @@ fn run(arguments: Vec<String>) -> Result<ExitCode> {
         }
         "bench" => {
             bench::run(rest)?;
-        }
-        "upgrade-script" => {
-            no_arguments(rest)?;
-            upgrade_script::run()?;
         }
         "test" => return suites::run(&suites::Options::parse(rest)?),
         unknown => bail!("there is no command `{unknown}`\n\n{HELP}"),

@@ -1,80 +1,57 @@
-//! The upgrade scripts. The install script converges: run on an earlier version it makes this one. So an
-//! upgrade script is the SQL files of the extension, in their order.
+//! The upgrade scripts of a package. The install script converges: run on an earlier version it makes this
+//! one. So each upgrade script is the install script again, and none is kept in the repository.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::workspace;
+/// Where the frozen install scripts of released versions are, in the repository.
+pub const RELEASED: &str = "sql/released";
 
-/// Released versions that can be upgraded from.
-const RELEASED: &[&str] = &["0.1.0"];
+const EXTENSION: &str = "plugin_webhooks";
 
-/// Where the list of SQL files is.
-const LIBRARY: &str = "src/lib.rs";
-const SQL_DIR: &str = "sql";
-
-/// Writes every upgrade script of this version.
-pub fn run() -> Result<()> {
-    for (path, text) in scripts(&workspace::root()?)? {
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        println!("wrote {}", path.display());
+/// Puts a script from each version in the directory `released` to `version` beside the install script.
+pub fn write(released: &Path, version: &str, install_script: &Path) -> Result<()> {
+    let install = fs::read_to_string(install_script)
+        .with_context(|| format!("cannot read {}", install_script.display()))?;
+    let script = format!(
+        "\\echo Use \"ALTER EXTENSION {EXTENSION} UPDATE TO '{version}'\" to load this file. \\quit\n{install}"
+    );
+    for from in versions(released)? {
+        if from == version {
+            continue;
+        }
+        let path = install_script.with_file_name(format!("{EXTENSION}--{from}--{version}.sql"));
+        fs::write(&path, &script).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }
 
-/// The path and content of every upgrade script.
-fn scripts(root: &Path) -> Result<Vec<(PathBuf, String)>> {
-    let to = env!("CARGO_PKG_VERSION");
-    let files = sql_files(root)?;
-    let earlier = RELEASED.iter().filter(|from| **from != to);
-    earlier
-        .map(|from| {
-            let path = root
-                .join(SQL_DIR)
-                .join(format!("plugin_webhooks--{from}--{to}.sql"));
-            Ok((path, script(to, &files)))
-        })
-        .collect()
-}
-
-fn script(to: &str, files: &[(String, String)]) -> String {
-    let mut text = format!(
-        "-- Written by `cargo xtask upgrade-script` from the other files of this directory. Do not edit.\n\
-         \\echo Use \"ALTER EXTENSION plugin_webhooks UPDATE TO '{to}'\" to load this file. \\quit\n"
-    );
-    for (name, content) in files {
-        text.push_str(&format!("\n-- {name}\n{content}"));
+/// The versions that a directory has install scripts of.
+fn versions(released: &Path) -> Result<Vec<String>> {
+    let entries =
+        fs::read_dir(released).with_context(|| format!("cannot list {}", released.display()))?;
+    let mut versions = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        versions.extend(version_of(&name.to_string_lossy()).map(str::to_owned));
     }
-    text
+    ensure!(
+        !versions.is_empty(),
+        "{} holds no install script",
+        released.display()
+    );
+    Ok(versions)
 }
 
-/// Names and contents of the SQL files, in the order of the library's list.
-fn sql_files(root: &Path) -> Result<Vec<(String, String)>> {
-    let library = root.join(LIBRARY);
-    let text = fs::read_to_string(&library)
-        .with_context(|| format!("cannot read {}", library.display()))?;
-    let names = listed(&text);
-    ensure!(!names.is_empty(), "{LIBRARY} lists no SQL file");
-    names
-        .into_iter()
-        .map(|name| {
-            let path = root.join(SQL_DIR).join(&name);
-            let content = fs::read_to_string(&path)
-                .with_context(|| format!("cannot read {}", path.display()))?;
-            Ok((name, content))
-        })
-        .collect()
-}
-
-/// The files that `extension_sql_file!` names.
-fn listed(library: &str) -> Vec<String> {
-    let parts = library.split("extension_sql_file!").skip(1);
-    parts
-        .filter_map(|part| part.split('"').nth(1)?.strip_prefix("../sql/"))
-        .map(str::to_owned)
-        .collect()
+/// The version whose install script has this name.
+fn version_of(name: &str) -> Option<&str> {
+    let version = name
+        .strip_prefix(EXTENSION)?
+        .strip_prefix("--")?
+        .strip_suffix(".sql")?;
+    (!version.contains("--")).then_some(version)
 }
 
 #[cfg(test)]
@@ -82,24 +59,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_files_come_in_the_order_of_the_list() {
-        let library = "extension_sql_file!(\"../sql/00_a.sql\", name = \"a\", bootstrap);\n\
-                       extension_sql_file!(\n    \"../sql/10_b.sql\",\n    name = \"b\",\n    requires = [\"a\"]\n);";
-        assert_eq!(listed(library), ["00_a.sql", "10_b.sql"]);
+    fn only_install_scripts_name_a_version() {
+        assert_eq!(version_of("plugin_webhooks--0.1.0.sql"), Some("0.1.0"));
+        assert_eq!(version_of("plugin_webhooks--0.1.0--0.2.0.sql"), None);
+        assert_eq!(version_of("README.md"), None);
     }
 
     #[test]
-    fn the_scripts_in_the_repository_are_up_to_date() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .expect("the repository");
-        for (path, text) in scripts(root).expect("scripts") {
-            let written = fs::read_to_string(&path).unwrap_or_default();
-            assert!(
-                written == text,
-                "{} is out of date: run `cargo xtask upgrade-script`",
-                path.display()
-            );
+    fn each_released_version_gets_a_script_that_is_the_install_script() {
+        let dir = std::env::temp_dir().join(format!("xtask-upgrade-{}", std::process::id()));
+        let released = dir.join("released");
+        fs::create_dir_all(&released).expect("a directory");
+        for version in ["0.1.0", "0.2.0", "0.3.0"] {
+            fs::write(released.join(format!("plugin_webhooks--{version}.sql")), "")
+                .expect("a released script");
         }
+        let install = dir.join("plugin_webhooks--0.3.0.sql");
+        fs::write(&install, "SELECT 1;\n").expect("the install script");
+        write(&released, "0.3.0", &install).expect("the upgrade scripts");
+        for from in ["0.1.0", "0.2.0"] {
+            let path = dir.join(format!("plugin_webhooks--{from}--0.3.0.sql"));
+            let script = fs::read_to_string(path).expect("an upgrade script");
+            assert!(
+                script.starts_with("\\echo Use \"ALTER EXTENSION"),
+                "{script}"
+            );
+            assert!(script.ends_with("SELECT 1;\n"), "{script}");
+        }
+        assert!(!dir.join("plugin_webhooks--0.3.0--0.3.0.sql").exists());
+        fs::remove_dir_all(&dir).expect("delete");
     }
 }

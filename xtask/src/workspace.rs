@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::upgrade_script;
+
 /// The checkout, its build directory and the PostgreSQL to build for.
 pub struct Workspace {
     root: PathBuf,
@@ -115,7 +117,7 @@ impl Workspace {
         command
     }
 
-    /// Builds the extension and returns the directory that holds its files.
+    /// Builds the extension and returns the directory that holds its files, upgrade scripts included.
     pub fn package(&self, build: Build) -> Result<PathBuf> {
         let name = match build {
             Build::Release => "release",
@@ -142,6 +144,11 @@ impl Workspace {
         }
         // Compiler messages and errors go to standard error; the rest is a list of copied files.
         run(command.stdout(Stdio::null())).context("the extension does not build")?;
+        upgrade_script::write(
+            &self.root.join(upgrade_script::RELEASED),
+            env!("CARGO_PKG_VERSION"),
+            &self.install_script(&package)?,
+        )?;
         Ok(package)
     }
 
