@@ -1,4 +1,5 @@
-//! The payload of a delivery, as jsonb_build_object would make it.
+//! The payload of a delivery, as jsonb_build_object would make it. Every function but `build` runs inside
+//! the one boundary that `build` sets, see `pg::unguarded`.
 #![expect(unsafe_code, reason = "builds jsonb by pointer")]
 
 use pgrx::pg_sys;
@@ -11,9 +12,10 @@ use crate::status::TextEnum;
 
 /// The payload in the current memory context.
 ///
-/// SAFETY: the change's values are alive.
+/// # Safety
+/// The change's values are alive, not toasted, and of the types of their columns in the audit log.
 pub unsafe fn build(change: &AuditedChange<'_>, tenant: &[u8; 16], to: &Subscription) -> Datum {
-    // SAFETY: no frame inside owns anything; see `raw`.
+    // SAFETY: no frame inside the boundary owns anything that an error would have to drop.
     unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| build_unguarded(change, tenant, to)) }
 }
 
@@ -22,28 +24,39 @@ pub unsafe fn build(change: &AuditedChange<'_>, tenant: &[u8; 16], to: &Subscrip
 struct Builder(*mut JsonbParseState);
 
 impl Builder {
+    /// # Safety
+    /// Inside the boundary, and the token may follow the last one.
     unsafe fn token(&mut self, token: Token::Type) -> *mut JsonbValue {
-        // SAFETY: tokens come in a valid order, here and below.
+        // SAFETY: the state is null before the first token and afterwards pushJsonbValue's own; a token
+        // that begins or ends something takes no value.
         unsafe { unguarded::pushJsonbValue(&mut self.0, token, std::ptr::null_mut()) }
     }
 
+    /// # Safety
+    /// Inside the boundary, and in an object that expects a key.
     unsafe fn key(&mut self, key: &'static str) {
-        // SAFETY: the name is static.
+        // SAFETY: the value is copied into the state; the name that it points to is static.
         unsafe {
             unguarded::pushJsonbValue(&mut self.0, Token::WJB_KEY, &mut text(key.as_bytes()))
         };
     }
 
+    /// # Safety
+    /// Inside the boundary, and in an object that expects a key; what the value points to lives until the
+    /// outermost object is converted.
     unsafe fn add(&mut self, key: &'static str, mut value: JsonbValue) {
-        // SAFETY: the value is alive until the object is finished.
+        // SAFETY: the key is followed by its value, which is copied into the state.
         unsafe {
             self.key(key);
             unguarded::pushJsonbValue(&mut self.0, Token::WJB_VALUE, &mut value);
         }
     }
 
+    /// # Safety
+    /// Inside the boundary, in an object that expects a key; the change's values are alive.
     unsafe fn changed_fields(&mut self, change: &AuditedChange<'_>) {
-        // SAFETY: changed_fields is a text[].
+        // SAFETY: changed_fields is a text[] without nulls: its elements lie in it and live as long, and
+        // the list of them has `count` entries.
         unsafe {
             self.key("changed_fields");
             let Some(fields) = change.change.changed_fields else {
@@ -74,12 +87,15 @@ impl Builder {
     }
 }
 
+/// # Safety
+/// As `build`, and inside the boundary.
 unsafe fn build_unguarded(
     change: &AuditedChange<'_>,
     tenant: &[u8; 16],
     to: &Subscription,
 ) -> Datum {
-    // SAFETY: as promised by the caller of `build`.
+    // SAFETY: objects are begun, filled with key and value in turn, and ended; all values live in the
+    // change, the subscription or the current memory context, until the last line converts them.
     unsafe {
         let record_id = || datum_text(change.change.record_id);
         let mut payload = Builder(std::ptr::null_mut());
@@ -116,9 +132,10 @@ fn text(bytes: &[u8]) -> JsonbValue {
     string(bytes.as_ptr().cast_mut().cast(), bytes.len())
 }
 
-/// SAFETY: a text that is not toasted.
+/// # Safety
+/// A text that is alive and not toasted, though its header may be the short one.
 unsafe fn datum_text(datum: Datum) -> JsonbValue {
-    // SAFETY: as promised by the caller.
+    // SAFETY: both read the header of either length; the value points into the text.
     unsafe {
         let value = datum.cast_mut_ptr();
         string(
@@ -128,16 +145,20 @@ unsafe fn datum_text(datum: Datum) -> JsonbValue {
     }
 }
 
+/// # Safety
+/// Inside the boundary.
 unsafe fn uuid(bytes: &[u8; 16]) -> JsonbValue {
-    // SAFETY: the bytes are valid.
+    // SAFETY: a reference to 16 bytes; the text is of the current memory context.
     let (text, length) = unsafe { unguarded::print_uuid(bytes) };
     string(text, length)
 }
 
+/// # Safety
+/// Inside the boundary; the datum is a jsonb that is alive.
 unsafe fn document(datum: Option<Datum>) -> JsonbValue {
     match datum {
         None => null(),
-        // SAFETY: a jsonb datum.
+        // SAFETY: `datum` is a jsonb.
         Some(datum) => unsafe { unguarded::document(datum) },
     }
 }

@@ -42,7 +42,8 @@ pub fn watch(relation: pg_sys::Oid) {
 
 /// Takes notice of what other sessions committed until now; cheap when there is nothing.
 pub fn accept_changes() {
-    // SAFETY: inside a transaction, between two uses of any relcache entry that is not open.
+    // SAFETY: inside a transaction. Relcache entries may be rebuilt, but not those that are open, and
+    // nobody keeps a pointer to another one.
     unsafe { pg_sys::AcceptInvalidationMessages() }
 }
 

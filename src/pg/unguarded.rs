@@ -111,9 +111,11 @@ pub fn null() -> JsonbValue {
 
 /// A jsonb datum as a value of an object; a scalar stands in an array of its own there.
 ///
-/// SAFETY: `datum` is jsonb.
+/// # Safety
+/// Inside a boundary; `datum` is a jsonb that is alive.
 pub unsafe fn document(datum: Datum) -> JsonbValue {
-    // SAFETY: `datum` is jsonb.
+    // SAFETY: detoasting returns the value or a copy in the current memory context; a scalar's array has
+    // one element, and any other root is a container of the length that the header says.
     unsafe {
         let jsonb: *mut pg_sys::Jsonb = pg_detoast_datum(datum.cast_mut_ptr()).cast();
         let root = &raw mut (*jsonb).root;
@@ -131,11 +133,12 @@ pub unsafe fn document(datum: Datum) -> JsonbValue {
 
 /// The usual text form, without NUL, and its length.
 ///
-/// SAFETY: the pointer is valid.
+/// # Safety
+/// Inside a boundary; the pointer is valid.
 pub unsafe fn print_uuid(bytes: *const [u8; 16]) -> (*mut c_char, usize) {
     const LENGTH: usize = 36;
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    // SAFETY: a uuid has 16 bytes; LENGTH bytes are written.
+    // SAFETY: 16 bytes are read, and two digits for each with four hyphens fill the LENGTH bytes.
     unsafe {
         let text: *mut u8 = palloc(LENGTH).cast();
         let mut position = 0;
