@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[pg_extern]
-    fn a_delivery_handed_over_is_sending_without_a_claim() {
+    fn a_delivery_with_requested_dispatch_is_sending_without_a_claim() {
         waiting(1);
         assert_eq!(process("1"), 1);
         assert_eq!(

@@ -79,7 +79,7 @@ pub struct ClaimLimits<'a> {
 }
 
 /// The outcome of one attempt, ready to be written.
-pub struct Settled {
+pub struct UnsettledOutcome {
     pub id: Uuid,
     pub claim: i64,
     /// Delivered, pending or dead.
@@ -209,7 +209,7 @@ pub fn request_dispatch(total: usize, lease: Duration) -> usize {
 }
 
 /// Writes outcomes; returns how many rows still belonged to their claim.
-pub fn settle(outcomes: &[Settled]) -> usize {
+pub fn settle(outcomes: &[UnsettledOutcome]) -> usize {
     use pg_sys::BuiltinOid as T;
     let types = [
         T::UUIDARRAYOID,
@@ -219,7 +219,8 @@ pub fn settle(outcomes: &[Settled]) -> usize {
         T::TEXTARRAYOID,
         T::FLOAT8ARRAYOID,
     ];
-    let column = |f: fn(&Settled) -> Option<String>| outcomes.iter().map(f).collect::<Vec<_>>();
+    let column =
+        |f: fn(&UnsettledOutcome) -> Option<String>| outcomes.iter().map(f).collect::<Vec<_>>();
     let args = [
         outcomes.iter().map(|o| o.id).collect::<Vec<_>>().into(),
         outcomes.iter().map(|o| o.claim).collect::<Vec<_>>().into(),
@@ -251,7 +252,7 @@ pub fn settle_pg_net(answered: Vec<i64>) -> usize {
 
 /// The deliveries of these outcomes whose row another transaction has locked. Locks the others until
 /// the end of the transaction, so that writing them waits for nobody.
-pub fn locked(outcomes: &[Settled]) -> HashSet<Uuid> {
+pub fn locked(outcomes: &[UnsettledOutcome]) -> HashSet<Uuid> {
     use pg_sys::BuiltinOid as T;
     let args = [
         outcomes.iter().map(|o| o.id).collect::<Vec<_>>().into(),

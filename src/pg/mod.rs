@@ -9,6 +9,7 @@ pub mod version;
 
 mod bounded_jsonb;
 mod catalog;
+mod databases;
 mod guard;
 mod jsonb;
 mod memory;
@@ -28,6 +29,7 @@ pub use catalog::{
     column_name, extension, function_exists, function_without_arguments, is_own_function, length,
     namespace_name, oids, relation, relation_exists,
 };
+pub use databases::databases;
 #[cfg(feature = "pg_test")]
 pub use guard::caught;
 pub use guard::{caught_message, foreign_code, guarded};

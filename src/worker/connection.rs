@@ -44,7 +44,7 @@ pub fn connect(database: pg_sys::Oid) {
     }
 }
 
-/// Connects to no database: only shared catalogues can be read.
+/// Connects to no database: only shared catalogs can be read.
 pub fn connect_without_database() {
     // SAFETY: the process is a background worker that asked for a connection in its registration, and
     // has none yet.

@@ -10,7 +10,7 @@ use crate::lifecycle::foreign_keys;
 /// How long a database that is a copy, or whose tables are in use, is left alone.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// Remembers what it has said, so that a paused database fills no log.
+/// Remembers what it has said, so that a paused database does not fill the server log.
 #[derive(Default)]
 pub struct Gate {
     said: Option<String>,

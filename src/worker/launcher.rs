@@ -1,9 +1,6 @@
 //! The launcher of a preloaded server: keeps one worker in each database that has the extension.
 //! It is connected to no database, so it holds up neither DROP DATABASE nor CREATE DATABASE.
-#![expect(
-    unsafe_code,
-    reason = "an entry point by name, handles of workers, a scan of a shared catalog"
-)]
+#![expect(unsafe_code, reason = "an entry point by name")]
 
 use std::collections::HashMap;
 use std::mem;
@@ -17,7 +14,7 @@ use super::latch::{self, Woken};
 use super::lock::worker_is_running;
 use super::registration::{Handle, register_worker};
 use super::transaction;
-use crate::error;
+use crate::{error, pg};
 
 /// A worker that left earlier found no extension, or an error.
 const SHORT_LIFE: Duration = Duration::from_secs(5);
@@ -56,40 +53,12 @@ impl Served {
     }
 }
 
-/// Oids of the databases that accept connections. A scan of the shared catalogue: without a
-/// database there is no SQL.
-fn databases() -> Vec<pg_sys::Oid> {
-    let mut found = Vec::new();
-    // SAFETY: the way of autovacuum's launcher: open, scan, close, inside a transaction.
-    unsafe {
-        let relation = pg_sys::table_open(
-            pg_sys::DatabaseRelationId,
-            pg_sys::AccessShareLock as pg_sys::LOCKMODE,
-        );
-        let scan = pg_sys::table_beginscan_catalog(relation, 0, std::ptr::null_mut());
-        loop {
-            let tuple = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
-            if tuple.is_null() {
-                break;
-            }
-            let database = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_database>();
-            if (*database).datallowconn {
-                found.push((*database).oid);
-            }
-        }
-        if let Some(end) = (*(*(*scan).rs_rd).rd_tableam).scan_end {
-            end(scan);
-        }
-        pg_sys::table_close(relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
-    }
-    found
-}
-
+/// One look: starts what is missing.
 fn look(served: &mut HashMap<pg_sys::Oid, Served>, warned: &mut Option<Instant>) {
     let found = transaction::run(c"looking for databases to serve", || {
         // The processor, or a launcher before this one, may have started a worker too.
         let with_worker = |oid| (oid, worker_is_running(oid));
-        databases().into_iter().map(with_worker).collect()
+        pg::databases().into_iter().map(with_worker).collect()
     });
     let Ok::<HashMap<_, _>, _>(databases) = found else {
         return;

@@ -11,7 +11,7 @@ use plugin_webhooks_core::sender::Outcome;
 use super::in_flight::InFlight;
 use super::prepare::Unsendable;
 use crate::delivery::attempts::AttemptRecord;
-use crate::delivery::queue::Settled;
+use crate::delivery::queue::UnsettledOutcome;
 use crate::pg;
 use crate::status::DeliveryStatus;
 
@@ -24,7 +24,7 @@ pub fn of_attempt(
     outcome: Outcome,
     schedule: &Schedule,
     now: Instant,
-) -> (Settled, AttemptRecord) {
+) -> (UnsettledOutcome, AttemptRecord) {
     let failure = outcome.result.as_ref().err();
     let record = AttemptRecord {
         age: now.duration_since(outcome.started),
@@ -37,7 +37,7 @@ pub fn of_attempt(
         ..record(attempt, failure.map(|failure| failure.kind))
     };
     let settled = match outcome.result {
-        Ok(_) => Settled {
+        Ok(_) => UnsettledOutcome {
             id: attempt.delivery,
             claim: attempt.claim,
             status: DeliveryStatus::Delivered,
@@ -51,12 +51,15 @@ pub fn of_attempt(
 }
 
 /// The same for a delivery that could not be sent.
-pub fn of_unsendable(unsendable: &Unsendable, schedule: &Schedule) -> (Settled, AttemptRecord) {
+pub fn of_unsendable(
+    unsendable: &Unsendable,
+    schedule: &Schedule,
+) -> (UnsettledOutcome, AttemptRecord) {
     let attempt = &unsendable.attempt;
     let reason = unsendable.reason.chars().take(MAX_REASON).collect();
     let settled = failed(attempt, schedule, Answer::default(), reason);
     let settled = if unsendable.dead {
-        Settled {
+        UnsettledOutcome {
             status: DeliveryStatus::Dead,
             ..settled
         }
@@ -97,14 +100,19 @@ fn record(attempt: &InFlight, error: Option<FailureKind>) -> AttemptRecord {
     }
 }
 
-fn failed(attempt: &InFlight, schedule: &Schedule, answer: Answer, error: String) -> Settled {
+fn failed(
+    attempt: &InFlight,
+    schedule: &Schedule,
+    answer: Answer,
+    error: String,
+) -> UnsettledOutcome {
     let schedule = attempt.schedule.as_ref().unwrap_or(schedule);
     let step = schedule.after_failure(attempt.attempts_before, answer, chance());
     let (status, delay) = match step {
         Step::Retry { after } => (DeliveryStatus::Pending, after),
         Step::Dead => (DeliveryStatus::Dead, Duration::ZERO),
     };
-    Settled {
+    UnsettledOutcome {
         id: attempt.delivery,
         claim: attempt.claim,
         status,

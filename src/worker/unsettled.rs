@@ -2,18 +2,18 @@
 //! at a time, and leaves out rows that somebody else has locked.
 
 use crate::delivery::attempts::{self, AttemptRecord};
-use crate::delivery::queue::{self, Settled};
+use crate::delivery::queue::{self, UnsettledOutcome};
 
 #[derive(Default)]
 pub struct Unsettled {
-    outcomes: Vec<Settled>,
+    outcomes: Vec<UnsettledOutcome>,
     records: Vec<AttemptRecord>,
     /// Somebody holds locks on rows of these outcomes: write the others.
     around_locks: bool,
 }
 
 impl Unsettled {
-    pub fn push(&mut self, (outcome, record): (Settled, AttemptRecord)) {
+    pub fn push(&mut self, (outcome, record): (UnsettledOutcome, AttemptRecord)) {
         self.outcomes.push(outcome);
         self.records.push(record);
     }
@@ -46,7 +46,7 @@ impl Unsettled {
 }
 
 /// Writes outcomes, and records of attempts where the schema has a table for them.
-pub fn write(outcomes: &[Settled], records: &[AttemptRecord]) {
+pub fn write(outcomes: &[UnsettledOutcome], records: &[AttemptRecord]) {
     if !outcomes.is_empty() {
         queue::settle(outcomes);
     }
