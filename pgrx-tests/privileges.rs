@@ -47,6 +47,7 @@ mod tests {
                 "(\"plugin_webhooks.create_secret(text,text,text)\",)",
                 "(\"plugin_webhooks.current_user_id()\",\"anon authenticated\")",
                 "(\"plugin_webhooks.delete_secret(uuid)\",)",
+                "(\"plugin_webhooks.expected_shape()\",)",
                 "(\"plugin_webhooks.follow_host()\",)",
                 "(\"plugin_webhooks.grant_as_administrator(text)\",)",
                 "(\"plugin_webhooks.grant_on_schema(text,text)\",)",

@@ -25,54 +25,127 @@ use pgrx::prelude::*;
 
 pgrx::pg_module_magic!();
 
-extension_sql_file!("../sql/00_schemas.sql", name = "schemas", bootstrap);
+// In the order of their numbers, through both directories.
+extension_sql_file!("../sql/install/00_schemas.sql", name = "schemas", bootstrap);
 extension_sql_file!(
-    "../sql/05_take_over.sql",
-    name = "take_over",
+    "../sql/takeover/05_expected_shape.sql",
+    name = "expected_shape",
     requires = ["schemas"]
 );
 extension_sql_file!(
-    "../sql/10_tables.sql",
-    name = "tables",
-    requires = ["take_over"]
+    "../sql/takeover/06_adopt.sql",
+    name = "adopt",
+    requires = ["expected_shape"]
 );
 extension_sql_file!(
-    "../sql/12_attempts.sql",
-    name = "attempts",
-    requires = ["tables"]
+    "../sql/install/10_caller.sql",
+    name = "caller",
+    requires = ["adopt"]
 );
 extension_sql_file!(
-    "../sql/15_converge.sql",
+    "../sql/install/11_trigger_functions.sql",
+    name = "trigger_functions",
+    requires = ["caller"]
+);
+extension_sql_file!(
+    "../sql/install/20_plugins.sql",
+    name = "plugins",
+    requires = ["trigger_functions"]
+);
+extension_sql_file!(
+    "../sql/install/21_plugin_installations.sql",
+    name = "plugin_installations",
+    requires = ["plugins"]
+);
+extension_sql_file!(
+    "../sql/install/22_plugin_webhook_subscriptions.sql",
+    name = "plugin_webhook_subscriptions",
+    requires = ["plugin_installations"]
+);
+extension_sql_file!(
+    "../sql/install/23_entity_changes.sql",
+    name = "entity_changes",
+    requires = ["plugin_webhook_subscriptions"]
+);
+extension_sql_file!(
+    "../sql/install/24_plugin_delivery_queue.sql",
+    name = "plugin_delivery_queue",
+    requires = ["entity_changes"]
+);
+extension_sql_file!(
+    "../sql/install/25_plugin_delivery_attempts.sql",
+    name = "plugin_delivery_attempts",
+    requires = ["plugin_delivery_queue"]
+);
+extension_sql_file!(
+    "../sql/install/26_instance.sql",
+    name = "instance",
+    requires = ["plugin_delivery_attempts"]
+);
+extension_sql_file!(
+    "../sql/install/27_secrets.sql",
+    name = "secrets",
+    requires = ["instance"]
+);
+extension_sql_file!(
+    "../sql/install/28_actions.sql",
+    name = "actions",
+    requires = ["secrets"]
+);
+extension_sql_file!(
+    "../sql/install/29_rate_limits.sql",
+    name = "rate_limits",
+    requires = ["actions"]
+);
+extension_sql_file!(
+    "../sql/takeover/35_converge.sql",
     name = "converge",
-    requires = ["attempts"]
+    requires = ["rate_limits"]
 );
 extension_sql_file!(
-    "../sql/20_identity.sql",
-    name = "identity",
+    "../sql/install/40_views.sql",
+    name = "views",
     requires = ["converge"]
 );
 extension_sql_file!(
-    "../sql/30_views.sql",
-    name = "views",
-    requires = ["identity"]
-);
-extension_sql_file!("../sql/40_rpc.sql", name = "rpc", requires = ["views"]);
-extension_sql_file!("../sql/50_audit.sql", name = "audit", requires = ["rpc"]);
-extension_sql_file!("../sql/55_home.sql", name = "home", requires = ["audit"]);
-extension_sql_file!(
-    "../sql/60_operator.sql",
-    name = "operator",
-    requires = ["home"]
+    "../sql/install/41_rpc.sql",
+    name = "rpc",
+    requires = ["views"]
 );
 extension_sql_file!(
-    "../sql/70_grants.sql",
-    name = "grants",
-    requires = ["operator"]
+    "../sql/install/42_track.sql",
+    name = "track",
+    requires = ["rpc"]
 );
 extension_sql_file!(
-    "../sql/90_finish.sql",
+    "../sql/install/50_references.sql",
+    name = "references",
+    requires = ["track"]
+);
+extension_sql_file!(
+    "../sql/install/51_resume.sql",
+    name = "resume",
+    requires = ["references"]
+);
+extension_sql_file!(
+    "../sql/install/60_worker.sql",
+    name = "worker",
+    requires = ["resume"]
+);
+extension_sql_file!(
+    "../sql/takeover/85_way_back.sql",
+    name = "way_back",
+    requires = ["worker"]
+);
+extension_sql_file!(
+    "../sql/install/90_roles.sql",
+    name = "roles",
+    requires = ["way_back"]
+);
+extension_sql_file!(
+    "../sql/install/99_finish.sql",
     name = "finish",
-    requires = ["grants"],
+    requires = ["roles"],
     finalize
 );
 

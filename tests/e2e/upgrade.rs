@@ -1,5 +1,6 @@
 //! From each released version to this one: the library first, the catalogs by ALTER EXTENSION UPDATE.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -92,6 +93,69 @@ fn update_equals_fresh_install() {
             );
         }
     }
+}
+
+/// The rows of plugin_webhooks.expected_shape() as lines. Columns may have been added to a view at its end.
+const EXPECTED_SHAPE: &str = r#"
+    with shape as (
+        select s.*, split_part(s.definition, ' ', 1) as type from plugin_webhooks.expected_shape() s
+    )
+    select case
+        when kind in ('column', 'added column')
+            then format('column %s.%s %s', to_regclass(relation), name,
+                        format_type(to_regtype(type), null) || substr(definition, length(type) + 1))
+        when kind = 'function' then format('function %s.%s%s', relation, name, definition)
+        when kind = 'view' then format('view %s %s', relation, definition)
+        else format('%s %s.%s %s', kind, to_regclass(relation), name, definition)
+    end
+    from shape"#;
+
+/// The same of what is there.
+const ACTUAL_SHAPE: &str = r#"
+    with shape as (
+        select s.*, to_regclass(s.relation) as oid from plugin_webhooks.expected_shape() s
+    ), data as (
+        select t.oid from pg_extension e, unnest(e.extconfig) as t (oid) where e.extname = 'plugin_webhooks'
+    )
+    select format('column %s.%s %s', a.attrelid::regclass, a.attname, concat_ws(' ',
+               format_type(a.atttypid, a.atttypmod), case when a.attnotnull then 'NOT NULL' end,
+               'DEFAULT ' || pg_get_expr(d.adbin, d.adrelid)))
+    from pg_attribute a left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+    where a.attrelid in (select oid from shape where kind = 'column') and a.attnum > 0 and not a.attisdropped
+    union all
+    select format('constraint %s.%s %s', c.conrelid::regclass, c.conname, pg_get_constraintdef(c.oid))
+    from pg_constraint c where c.conrelid in (select oid from data) and c.contype in ('p', 'u', 'f', 'c', 'x')
+    union all
+    select format('index %s.%s %s', x.indrelid::regclass, i.relname, split_part(pg_get_indexdef(i.oid), ' USING ', 2))
+    from pg_index x join pg_class i on i.oid = x.indexrelid
+    where x.indrelid in (select oid from data) and not exists (select from pg_constraint c where c.conindid = i.oid)
+    union all
+    select format('trigger %s.%s ', t.tgrelid::regclass, t.tgname)
+    from pg_trigger t where t.tgrelid in (select oid from data) and not t.tgisinternal
+    union all
+    select format('function %s.%s(%s) RETURNS %s', s.relation, s.name, (
+               select string_agg(concat_ws(' ', p.proargnames[n], format_type(p.proargtypes[n - 1], null),
+                                           case when n > p.pronargs - p.pronargdefaults then 'DEFAULT' end), ', ' order by n)
+               from generate_series(1, p.pronargs) n), format_type(p.prorettype, null))
+    from shape s join pg_proc p on p.pronamespace = s.relation::regnamespace and p.proname = s.name
+    where s.kind = 'function'
+    union all
+    select format('view %s %s', s.relation, left(string_agg(
+               a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' order by a.attnum), length(s.definition)))
+    from shape s join pg_attribute a on a.attrelid = s.oid and a.attnum > 0
+    where s.kind = 'view' group by s.relation, s.definition"#;
+
+#[test]
+fn the_expected_shape_is_what_the_install_script_makes() {
+    let database = server().database_with(create_supabase_roles);
+    let mut client = database.client();
+    let mut lines = |sql: &str| -> BTreeSet<String> {
+        let rows = client.query(sql, &[]).expect(sql);
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    let (expected, actual) = (lines(EXPECTED_SHAPE), lines(ACTUAL_SHAPE));
+    assert!(expected.len() > 100, "{expected:#?}");
+    assert_same_lines(("expected", &expected), ("made", &actual));
 }
 
 #[test]

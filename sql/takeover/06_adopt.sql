@@ -1,15 +1,19 @@
--- A database that already holds this system in PL/pgSQL: its tables, views and functions become the
--- extension's, in place, when they have the shape that is expected; else nothing happens at all. In a database
--- without them this file leaves nothing but the table of what it replaced.
+-- A database that already holds this system in PL/pgSQL: its tables, views and functions become the extension's,
+-- in place, when they have the expected shape; else nothing happens at all. In a database without them this file
+-- leaves nothing but the table of what it replaced.
 
 CREATE TABLE IF NOT EXISTS plugin_webhooks.replaced (
     step      integer NOT NULL,
     object    text NOT NULL,
     statement text NOT NULL
 );
-COMMENT ON TABLE plugin_webhooks.replaced IS 'What CREATE EXTENSION found and replaced, as statements in the order of step. plugin_webhooks.hand_back() runs them.';
+COMMENT ON TABLE plugin_webhooks.replaced IS
+    'What CREATE EXTENSION found and replaced, as statements in the order of step. plugin_webhooks.hand_back() runs '
+    'them.';
+ALTER TABLE plugin_webhooks.replaced ENABLE ROW LEVEL SECURITY;
+SELECT pg_catalog.pg_extension_config_dump('plugin_webhooks.replaced', '');
 
--- Notes for the files that follow; dropped by 70_grants.sql.
+-- Notes for the files that follow; dropped by install/99_finish.sql.
 CREATE TABLE plugin_webhooks.taking_over (note text NOT NULL, object text NOT NULL, statement text);
 
 DO $$
@@ -24,25 +28,16 @@ DECLARE
     identity    regclass;
     nulls       bigint;
 BEGIN
-    -- Tables. "?": may be null. "+": an addition of this extension, which need not be there yet.
+    -- Tables.
     FOR wanted IN
-        SELECT t.name, t.columns FROM (VALUES
-            ('int.plugins'::text,
-             'id uuid, key text, name text, description text?, is_integration boolean, is_active boolean, created_at timestamptz, updated_at timestamptz'::text),
-            ('int.plugin_installations',
-             'id uuid, tenant_id uuid, plugin_id uuid, status text, secret_ref text?, config jsonb?, installed_by uuid?, installed_at timestamptz, updated_at timestamptz'),
-            ('int.plugin_webhook_subscriptions',
-             'id uuid, plugin_installation_id uuid, table_schema text, table_name text, operations text[], changed_fields_allowlist text[]?, include_payload boolean, created_at timestamptz, updated_at timestamptz'),
-            ('audit.entity_changes',
-             'id bigint, table_schema text, table_name text, record_id text, operation text, old_data jsonb?, new_data jsonb?, changed_fields text[]?, user_id uuid?, tenant_id uuid?, ip_address inet?, user_agent text?, created_at timestamptz'),
-            ('int.plugin_delivery_queue',
-             'id uuid, tenant_id uuid, plugin_installation_id uuid, source_entity_change_id bigint, event_type text, payload jsonb, status text, attempts integer, next_attempt_at timestamptz, last_error text?, net_request_id bigint?, sent_at timestamptz?, created_at timestamptz, updated_at timestamptz, +claim_id bigint?, +lease_expires_at timestamptz?')
-        ) AS t (name, columns)
+        SELECT s.relation AS name FROM plugin_webhooks.expected_shape() WITH ORDINALITY AS s
+        WHERE s.kind = 'column' GROUP BY s.relation ORDER BY pg_catalog.min(s.ordinality)
     LOOP
         relation := pg_catalog.to_regclass(wanted.name);
         CONTINUE WHEN relation IS NULL OR EXISTS (
             SELECT FROM pg_catalog.pg_depend AS d
-            WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = relation AND d.deptype = 'e' AND d.refobjid = extension);
+            WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = relation
+              AND d.deptype = 'e' AND d.refobjid = extension);
         SELECT c.relkind, c.relpersistence, c.relispartition OR c.relhassubclass AS inherits INTO STRICT actual
         FROM pg_catalog.pg_class AS c WHERE c.oid = relation;
         IF actual.relkind <> 'r' OR actual.relpersistence <> 'p' OR actual.inherits THEN
@@ -50,14 +45,14 @@ BEGIN
             CONTINUE;
         END IF;
         FOR actual IN
-            SELECT coalesce(w.name, a.attname::text) AS name, w.name IS NOT NULL AS known, w.optional, w.type, w.nullable,
-                   a.attname IS NOT NULL AS present, a.atttypid, a.attnotnull,
-                   pg_catalog.format_type(a.atttypid, a.atttypmod) AS has, a.atttypmod
+            SELECT coalesce(w.name, a.attname::text) AS name, w.name IS NOT NULL AS known, w.optional, w.type,
+                   w.nullable, a.attname IS NOT NULL AS present, a.atttypid, a.attnotnull,
+                   pg_catalog.format_type(a.atttypid, a.atttypmod) AS has
             FROM (
-                SELECT pg_catalog.ltrim(pg_catalog.split_part(x.item, ' ', 1), '+') AS name,
-                       pg_catalog.rtrim(pg_catalog.split_part(x.item, ' ', 2), '?') AS type,
-                       x.item LIKE '+%' AS optional, x.item LIKE '%?' AS nullable
-                FROM pg_catalog.string_to_table(wanted.columns, ', ') AS x (item)
+                SELECT s.name, pg_catalog.split_part(s.definition, ' ', 1) AS type, s.kind = 'added column' AS optional,
+                       s.definition NOT LIKE '% NOT NULL%' AS nullable
+                FROM plugin_webhooks.expected_shape() AS s
+                WHERE s.relation = wanted.name AND s.kind IN ('column', 'added column')
             ) AS w
             FULL JOIN (
                 SELECT * FROM pg_catalog.pg_attribute AS p
@@ -66,18 +61,22 @@ BEGIN
             ORDER BY a.attnum
         LOOP
             IF NOT actual.known THEN
-                differences := differences || pg_catalog.format('column %s.%s is not expected', wanted.name, actual.name);
+                differences := differences
+                    || pg_catalog.format('column %s.%s is not expected', wanted.name, actual.name);
             ELSIF NOT actual.present THEN
                 IF NOT actual.optional THEN
-                    differences := differences || pg_catalog.format('column %s.%s %s is missing', wanted.name, actual.name, actual.type);
+                    differences := differences
+                        || pg_catalog.format('column %s.%s %s is missing', wanted.name, actual.name, actual.type);
                 END IF;
             ELSIF actual.atttypid <> pg_catalog.to_regtype(actual.type) THEN
                 differences := differences || pg_catalog.format('column %s.%s is %s, expected %s',
                     wanted.name, actual.name, actual.has, pg_catalog.to_regtype(actual.type));
             ELSIF NOT actual.nullable AND NOT actual.attnotnull THEN
-                EXECUTE pg_catalog.format('SELECT pg_catalog.count(*) FROM %s WHERE %I IS NULL', relation, actual.name) INTO nulls;
+                EXECUTE pg_catalog.format('SELECT pg_catalog.count(*) FROM %s WHERE %I IS NULL',
+                    relation, actual.name) INTO nulls;
                 IF nulls > 0 THEN
-                    differences := differences || pg_catalog.format('column %s.%s is null in %s rows', wanted.name, actual.name, nulls);
+                    differences := differences
+                        || pg_catalog.format('column %s.%s is null in %s rows', wanted.name, actual.name, nulls);
                 END IF;
             END IF;
         END LOOP;
@@ -86,7 +85,8 @@ BEGIN
 
     IF 'audit.entity_changes' = ANY (taken)
        AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
-                       WHERE a.attrelid = pg_catalog.to_regclass('audit.entity_changes') AND a.attname = 'id' AND a.attidentity <> '') THEN
+                       WHERE a.attrelid = pg_catalog.to_regclass('audit.entity_changes')
+                         AND a.attname = 'id' AND a.attidentity <> '') THEN
         differences := differences || 'column audit.entity_changes.id is not an identity column'::text;
     END IF;
     IF (SELECT pg_catalog.count(DISTINCT c.relowner) FROM pg_catalog.unnest(taken) AS f (name)
@@ -96,22 +96,21 @@ BEGIN
 
     -- Functions: a client calls them with these argument names.
     FOR wanted IN
-        SELECT f.schema_name, f.name, f.arguments::text[] AS arguments, f.types, f.defaults, f.result FROM (VALUES
-            ('public'::text, 'rpc_register_plugin'::text, '{p_key,p_name,p_description,p_is_integration,p_is_active}'::text, 'text,text,text,boolean,boolean'::text, 3, 'uuid'::text),
-            ('public', 'rpc_install_plugin', '{p_tenant_id,p_plugin_key,p_secret_ref,p_config}', 'uuid,text,text,jsonb', 2, 'uuid'),
-            ('public', 'rpc_update_plugin_installation', '{p_tenant_id,p_installation_id,p_status,p_secret_ref,p_config}', 'uuid,uuid,text,text,jsonb', 3, 'void'),
-            ('public', 'rpc_uninstall_plugin', '{p_tenant_id,p_installation_id}', 'uuid,uuid', 0, 'void'),
-            ('public', 'rpc_upsert_plugin_webhook_subscription', '{p_tenant_id,p_installation_id,p_table_schema,p_table_name,p_operations,p_changed_fields_allowlist,p_include_payload}', 'uuid,uuid,text,text,text[],text[],boolean', 2, 'uuid'),
-            ('public', 'rpc_delete_plugin_webhook_subscription', '{p_tenant_id,p_subscription_id}', 'uuid,uuid', 0, 'void'),
-            ('public', 'rpc_process_plugin_deliveries', '{p_batch_size}', 'integer', 1, 'integer'),
-            ('public', 'rpc_plugin_ingest_webhook', '{p_plugin_key,p_installation_id,p_payload,p_signature}', 'text,uuid,jsonb,text', 0, 'jsonb'),
-            ('audit', 'log_entity_change', '{}', '', 0, 'trigger'),
-            ('int', 'enqueue_plugin_events_from_audit', '{}', '', 0, 'trigger'),
-            ('int', 'resolve_installation_signing_secret', '{p_installation_id}', 'uuid', 0, 'text'),
-            ('int', 'plugin_webhook_apply_action', '{p_tenant_id,p_action,p_data}', 'uuid,text,jsonb', 0, 'jsonb')
-        ) AS f (schema_name, name, arguments, types, defaults, result)
+        SELECT s.relation AS schema_name, s.name, pg_catalog.split_part(s.definition, ') RETURNS ', 2) AS result,
+               pg_catalog.array_agg(pg_catalog.split_part(a.item, ' ', 1) ORDER BY a.ordinality)
+                   FILTER (WHERE a.item IS NOT NULL) AS arguments,
+               coalesce(pg_catalog.string_agg(pg_catalog.split_part(a.item, ' ', 2), ',' ORDER BY a.ordinality), '')
+                   AS types,
+               pg_catalog.count(*) FILTER (WHERE a.item LIKE '% DEFAULT') AS defaults
+        FROM plugin_webhooks.expected_shape() WITH ORDINALITY AS s
+        LEFT JOIN LATERAL pg_catalog.string_to_table(
+            pg_catalog.ltrim(pg_catalog.split_part(s.definition, ') RETURNS ', 1), '('), ', '
+        ) WITH ORDINALITY AS a (item, ordinality) ON true
+        WHERE s.kind = 'function'
+        GROUP BY s.ordinality, s.relation, s.name, s.definition ORDER BY s.ordinality
     LOOP
-        routine := pg_catalog.to_regprocedure(pg_catalog.format('%I.%I(%s)', wanted.schema_name, wanted.name, wanted.types));
+        routine := pg_catalog.to_regprocedure(
+            pg_catalog.format('%I.%I(%s)', wanted.schema_name, wanted.name, wanted.types));
         IF routine IS NULL THEN
             SELECT p.oid::regprocedure AS signature INTO actual FROM pg_catalog.pg_proc AS p
             WHERE p.pronamespace = pg_catalog.to_regnamespace(wanted.schema_name) AND p.proname = wanted.name LIMIT 1;
@@ -123,42 +122,43 @@ BEGIN
         END IF;
         CONTINUE WHEN EXISTS (
             SELECT FROM pg_catalog.pg_depend AS d
-            WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = routine AND d.deptype = 'e' AND d.refobjid = extension);
+            WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = routine
+              AND d.deptype = 'e' AND d.refobjid = extension);
         SELECT p.prokind, p.proretset, p.proargnames, p.pronargdefaults, p.prorettype, p.proowner INTO STRICT actual
         FROM pg_catalog.pg_proc AS p WHERE p.oid = routine;
         IF actual.prokind <> 'f' OR actual.proretset OR actual.prorettype <> pg_catalog.to_regtype(wanted.result) THEN
-            differences := differences || pg_catalog.format('%s is not a function that returns one %s', routine, wanted.result);
-        ELSIF coalesce(actual.proargnames, '{}') <> wanted.arguments THEN
-            differences := differences || pg_catalog.format('function %s has the arguments (%s), expected (%s)', routine,
-                pg_catalog.array_to_string(actual.proargnames, ', '), pg_catalog.array_to_string(wanted.arguments, ', '));
+            differences := differences
+                || pg_catalog.format('%s is not a function that returns one %s', routine, wanted.result);
+        ELSIF actual.proargnames IS DISTINCT FROM wanted.arguments THEN
+            differences := differences || pg_catalog.format('function %s has the arguments (%s), expected (%s)',
+                routine, pg_catalog.array_to_string(actual.proargnames, ', '),
+                pg_catalog.array_to_string(wanted.arguments, ', '));
         ELSIF actual.pronargdefaults > wanted.defaults THEN
-            differences := differences || pg_catalog.format('function %s has %s default values, expected %s', routine,
-                actual.pronargdefaults, wanted.defaults);
+            differences := differences || pg_catalog.format('function %s has %s default values, expected %s',
+                routine, actual.pronargdefaults, wanted.defaults);
         END IF;
         INSERT INTO plugin_webhooks.taking_over VALUES ('function', routine::text);
         INSERT INTO plugin_webhooks.replaced
         SELECT 1, routine::text, s.statement FROM (VALUES
             (pg_catalog.pg_get_functiondef(routine)),
-            (pg_catalog.format('ALTER FUNCTION %s OWNER TO %I', routine, pg_catalog.pg_get_userbyid(actual.proowner)))
+            (pg_catalog.format('ALTER FUNCTION %s OWNER TO %I',
+                routine, pg_catalog.pg_get_userbyid(actual.proowner)))
         ) AS s (statement);
     END LOOP;
 
     -- Views.
     FOR wanted IN
-        SELECT v.name, v.columns FROM (VALUES
-            ('public.v_plugins'::text, 'id uuid, key text, name text, description text, is_integration boolean, is_active boolean, created_at timestamp with time zone, updated_at timestamp with time zone'::text),
-            ('public.v_plugin_installations', 'id uuid, tenant_id uuid, plugin_id uuid, plugin_key text, plugin_name text, is_integration boolean, status text, secret_ref text, config jsonb, installed_by uuid, installed_at timestamp with time zone, updated_at timestamp with time zone'),
-            ('public.v_plugin_webhook_subscriptions', 'id uuid, tenant_id uuid, plugin_installation_id uuid, plugin_key text, table_schema text, table_name text, operations text[], changed_fields_allowlist text[], include_payload boolean, created_at timestamp with time zone, updated_at timestamp with time zone'),
-            ('public.v_plugin_delivery_queue_recent', 'id uuid, tenant_id uuid, plugin_installation_id uuid, plugin_key text, event_type text, status text, attempts integer, last_error text, created_at timestamp with time zone, updated_at timestamp with time zone'),
-            ('public.v_audit_entity_changes', 'id bigint, table_schema text, table_name text, record_id text, operation text, old_data jsonb, new_data jsonb, changed_fields text[], user_id uuid, tenant_id uuid, created_at timestamp with time zone')
-        ) AS v (name, columns)
+        SELECT s.relation AS name, s.definition AS columns FROM plugin_webhooks.expected_shape() AS s
+        WHERE s.kind = 'view'
     LOOP
         relation := pg_catalog.to_regclass(wanted.name);
         CONTINUE WHEN relation IS NULL OR EXISTS (
             SELECT FROM pg_catalog.pg_depend AS d
-            WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = relation AND d.deptype = 'e' AND d.refobjid = extension);
+            WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = relation
+              AND d.deptype = 'e' AND d.refobjid = extension);
         SELECT c.relkind, c.relowner, c.reloptions, pg_catalog.string_agg(
-                   pg_catalog.concat_ws(' ', a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod)), ', ' ORDER BY a.attnum) AS columns
+                   pg_catalog.concat_ws(' ', a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod)),
+                   ', ' ORDER BY a.attnum) AS columns
         INTO STRICT actual
         FROM pg_catalog.pg_class AS c
         LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -167,14 +167,16 @@ BEGIN
             differences := differences || pg_catalog.format('%s is not a view', wanted.name);
             CONTINUE;
         ELSIF actual.columns <> wanted.columns THEN
-            differences := differences || pg_catalog.format('view %s has the columns (%s), expected (%s)', wanted.name, actual.columns, wanted.columns);
+            differences := differences || pg_catalog.format('view %s has the columns (%s), expected (%s)',
+                wanted.name, actual.columns, wanted.columns);
         END IF;
         taken := taken || wanted.name;
         INSERT INTO plugin_webhooks.taking_over VALUES ('view', wanted.name);
         INSERT INTO plugin_webhooks.replaced
         SELECT 2, wanted.name, s.statement FROM (VALUES
             (pg_catalog.format('CREATE OR REPLACE VIEW %s%s AS %s', relation,
-                ' WITH (' || pg_catalog.array_to_string(actual.reloptions, ', ') || ')', pg_catalog.pg_get_viewdef(relation))),
+                ' WITH (' || pg_catalog.array_to_string(actual.reloptions, ', ') || ')',
+                pg_catalog.pg_get_viewdef(relation))),
             (pg_catalog.format('ALTER VIEW %s OWNER TO %I', relation, pg_catalog.pg_get_userbyid(actual.relowner)))
         ) AS s (statement);
     END LOOP;
@@ -201,7 +203,9 @@ BEGIN
           AND (t.tgfoid = pg_catalog.to_regprocedure('int.enqueue_plugin_events_from_audit()')
                AND 'audit.entity_changes' = ANY (taken) AND t.tgrelid = pg_catalog.to_regclass('audit.entity_changes')
                OR t.tgfoid = pg_catalog.to_regprocedure('audit.log_entity_change()')
-               AND 'int.plugins' = ANY (taken) AND t.tgrelid IN (pg_catalog.to_regclass('int.plugins'), pg_catalog.to_regclass('int.plugin_installations')))
+               AND 'int.plugins' = ANY (taken)
+               AND t.tgrelid IN (pg_catalog.to_regclass('int.plugins'),
+                                 pg_catalog.to_regclass('int.plugin_installations')))
     LOOP
         INSERT INTO plugin_webhooks.replaced VALUES (4, actual.relation::text, actual.definition);
         EXECUTE pg_catalog.format('DROP TRIGGER %I ON %s', actual.tgname, actual.relation);
@@ -211,26 +215,34 @@ BEGIN
         FROM pg_catalog.unnest(taken) AS f (name)
         JOIN pg_catalog.pg_class AS c ON c.oid = pg_catalog.to_regclass(f.name) AND c.relkind = 'r'
         JOIN pg_catalog.pg_policies AS p
-          ON p.schemaname = pg_catalog.split_part(f.name, '.', 1) AND p.tablename = pg_catalog.split_part(f.name, '.', 2)
+          ON p.schemaname = pg_catalog.split_part(f.name, '.', 1)
+         AND p.tablename = pg_catalog.split_part(f.name, '.', 2)
         CROSS JOIN LATERAL (
-            SELECT pg_catalog.string_agg(CASE x.name WHEN 'public' THEN 'PUBLIC' ELSE pg_catalog.quote_ident(x.name) END, ', ') AS roles
+            SELECT pg_catalog.string_agg(
+                       CASE x.name WHEN 'public' THEN 'PUBLIC' ELSE pg_catalog.quote_ident(x.name) END, ', ') AS roles
             FROM pg_catalog.unnest(p.roles) AS x (name)
         ) AS r
-        WHERE p.policyname ~ ('^' || c.relname || '_(select|insert|update|delete|all)_(anon|authenticated|service_role|public)$')
+        WHERE p.policyname ~ ('^' || c.relname
+            || '_(select|insert|update|delete|all)_(anon|authenticated|service_role|public)$')
     LOOP
         INSERT INTO plugin_webhooks.replaced VALUES (5, actual.relation::text,
-            pg_catalog.format('CREATE POLICY %I ON %s AS %s FOR %s TO %s', actual.policyname, actual.relation, actual.permissive, actual.cmd, actual.roles)
-            || coalesce(' USING (' || actual.qual || ')', '') || coalesce(' WITH CHECK (' || actual.with_check || ')', ''));
+            pg_catalog.format('CREATE POLICY %I ON %s AS %s FOR %s TO %s',
+                actual.policyname, actual.relation, actual.permissive, actual.cmd, actual.roles)
+            || coalesce(' USING (' || actual.qual || ')', '')
+            || coalesce(' WITH CHECK (' || actual.with_check || ')', ''));
         EXECUTE pg_catalog.format('DROP POLICY %I ON %s', actual.policyname, actual.relation);
     END LOOP;
     INSERT INTO plugin_webhooks.replaced
     SELECT 6, o.name, pg_catalog.format('GRANT %s ON %s %s TO %s', x.privilege_type, o.kind, o.name,
-               CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(x.grantee)) END)
+               CASE x.grantee WHEN 0 THEN 'PUBLIC'
+                   ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(x.grantee)) END)
     FROM (
         SELECT 'TABLE'::text AS kind, c.oid::regclass::text AS name, c.relowner AS owner, c.relacl AS acl
-        FROM pg_catalog.unnest(taken) AS f (name) JOIN pg_catalog.pg_class AS c ON c.oid = pg_catalog.to_regclass(f.name)
+        FROM pg_catalog.unnest(taken) AS f (name)
+        JOIN pg_catalog.pg_class AS c ON c.oid = pg_catalog.to_regclass(f.name)
         UNION ALL
-        SELECT 'FUNCTION', p.oid::regprocedure::text, p.proowner, coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
+        SELECT 'FUNCTION', p.oid::regprocedure::text, p.proowner,
+               coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
         FROM plugin_webhooks.taking_over AS t JOIN pg_catalog.pg_proc AS p ON p.oid = t.object::regprocedure
         WHERE t.note = 'function'
     ) AS o, pg_catalog.aclexplode(o.acl) AS x
@@ -293,29 +305,64 @@ BEGIN
 END
 $$;
 
--- Grants that are not the interface's: 70_grants.sql gives them back.
+-- Grants that are not the interface's: install/90_roles.sql gives them back.
 INSERT INTO plugin_webhooks.taking_over
 WITH member AS (
     SELECT d.classid, d.objid FROM pg_catalog.pg_depend AS d
     JOIN pg_catalog.pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'plugin_webhooks'
     WHERE d.deptype = 'e' AND d.refclassid = 'pg_catalog.pg_extension'::regclass
 ), object AS (
-    SELECT 'FUNCTION'::text AS kind, p.oid::regprocedure::text AS name, ''::text AS columns, p.proowner AS owner, p.proacl AS acl
-    FROM member AS m JOIN pg_catalog.pg_proc AS p ON m.classid = 'pg_catalog.pg_proc'::regclass AND p.oid = m.objid
+    SELECT 'FUNCTION'::text AS kind, p.oid::regprocedure::text AS name, ''::text AS columns,
+           p.proowner AS owner, p.proacl AS acl
+    FROM member AS m
+    JOIN pg_catalog.pg_proc AS p ON m.classid = 'pg_catalog.pg_proc'::regclass AND p.oid = m.objid
     UNION ALL
     SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::regclass::text, '', c.relowner, c.relacl
-    FROM member AS m JOIN pg_catalog.pg_class AS c ON m.classid = 'pg_catalog.pg_class'::regclass AND c.oid = m.objid
+    FROM member AS m
+    JOIN pg_catalog.pg_class AS c ON m.classid = 'pg_catalog.pg_class'::regclass AND c.oid = m.objid
     UNION ALL
     SELECT 'TABLE', c.oid::regclass::text, pg_catalog.format(' (%I)', a.attname), c.relowner, a.attacl
-    FROM member AS m JOIN pg_catalog.pg_class AS c ON m.classid = 'pg_catalog.pg_class'::regclass AND c.oid = m.objid
+    FROM member AS m
+    JOIN pg_catalog.pg_class AS c ON m.classid = 'pg_catalog.pg_class'::regclass AND c.oid = m.objid
     JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attacl IS NOT NULL
     UNION ALL
     SELECT 'SCHEMA', pg_catalog.quote_ident(n.nspname), '', n.nspowner, n.nspacl
-    FROM member AS m JOIN pg_catalog.pg_namespace AS n ON m.classid = 'pg_catalog.pg_namespace'::regclass AND n.oid = m.objid
+    FROM member AS m
+    JOIN pg_catalog.pg_namespace AS n ON m.classid = 'pg_catalog.pg_namespace'::regclass AND n.oid = m.objid
 )
 SELECT 'grant', o.name, pg_catalog.format('GRANT %s%s ON %s %s TO %I%s', x.privilege_type, o.columns, o.kind, o.name,
            r.rolname, CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
 FROM object AS o, pg_catalog.aclexplode(o.acl) AS x
 JOIN pg_catalog.pg_roles AS r ON r.oid = x.grantee
 WHERE x.grantee <> o.owner AND r.rolname NOT IN ('anon', 'authenticated', 'service_role')
-  AND o.name NOT IN ('plugin_webhooks.replaced', 'plugin_webhooks.taking_over');
+  -- Made by this script.
+  AND o.name NOT IN ('plugin_webhooks.replaced', 'plugin_webhooks.taking_over', 'plugin_webhooks.expected_shape()');
+
+-- Indexes of tables that were there: of the expected meaning under another name, renamed; of another meaning under
+-- an expected name, moved out of the way. sql/install makes what is missing then.
+DO $$
+DECLARE
+    wanted record;
+    same   record;
+BEGIN
+    FOR wanted IN
+        SELECT s.relation, s.name, s.definition FROM plugin_webhooks.expected_shape() AS s WHERE s.kind = 'index'
+    LOOP
+        SELECT i.oid::regclass AS index, i.relname AS name, d.definition = wanted.definition AS equal INTO same
+        FROM pg_catalog.pg_index AS x
+        JOIN pg_catalog.pg_class AS i ON i.oid = x.indexrelid
+        CROSS JOIN LATERAL (
+            SELECT pg_catalog.split_part(pg_catalog.pg_get_indexdef(i.oid), ' USING ', 2) AS definition
+        ) AS d
+        WHERE x.indrelid = pg_catalog.to_regclass(wanted.relation) AND x.indisvalid AND NOT x.indisunique
+          AND (i.relname = wanted.name OR d.definition = wanted.definition)
+        ORDER BY i.relname = wanted.name DESC
+        LIMIT 1;
+        IF FOUND AND NOT same.equal THEN
+            EXECUTE pg_catalog.format('ALTER INDEX %s RENAME TO %I', same.index, same.name || '_before');
+        ELSIF FOUND AND same.name <> wanted.name THEN
+            EXECUTE pg_catalog.format('ALTER INDEX %s RENAME TO %I', same.index, wanted.name);
+        END IF;
+    END LOOP;
+END
+$$;

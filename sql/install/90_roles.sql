@@ -8,7 +8,8 @@ DECLARE
 BEGIN
     IF EXISTS (SELECT FROM pg_catalog.pg_depend AS d
                JOIN pg_catalog.pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'plugin_webhooks'
-               WHERE d.classid = 'pg_catalog.pg_namespace'::regclass AND d.objid = schema_name::regnamespace AND d.deptype = 'e') THEN
+               WHERE d.classid = 'pg_catalog.pg_namespace'::regclass AND d.objid = schema_name::regnamespace
+                 AND d.deptype = 'e') THEN
         EXECUTE statement;
     ELSE
         -- In CREATE EXTENSION PostgreSQL would take all that is granted on the host's schema for a part of the
@@ -18,44 +19,21 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION plugin_webhooks.grant_on_schema(text, text) IS
-    'Grants USAGE on a schema, which may be the host''s, to a role. Called by grant_to_roles(). Executable by the owner only.';
+    'Grants USAGE on a schema, which may be the host''s, to a role. Called by grant_to_roles(). Executable by the '
+    'owner only.';
 
+-- Row policies and grants are made by a function, because anon, authenticated and service_role may appear later.
 CREATE OR REPLACE FUNCTION plugin_webhooks.grant_to_roles() RETURNS text[]
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
     granted  text[] := '{}';
-    policy   record;
     cron_job record;
 BEGIN
-    FOR policy IN
-        SELECT * FROM (VALUES
-            ('anon', 'int', 'plugins', 'is_active'),
-            ('authenticated', 'int', 'plugins', 'true'),
-            ('authenticated', 'int', 'plugin_installations',
-                'tenant_id = (SELECT plugin_webhooks.admin_tenant_id())'),
-            ('authenticated', 'int', 'plugin_webhook_subscriptions',
-                'EXISTS (SELECT FROM int.plugin_installations AS i WHERE i.id = plugin_installation_id
-                         AND i.tenant_id = (SELECT plugin_webhooks.admin_tenant_id()))'),
-            ('authenticated', 'int', 'plugin_delivery_queue',
-                'tenant_id = (SELECT plugin_webhooks.admin_tenant_id())'),
-            ('authenticated', 'int', 'plugin_delivery_attempts',
-                'tenant_id = (SELECT plugin_webhooks.admin_tenant_id())'),
-            ('authenticated', 'audit', 'entity_changes',
-                'tenant_id = (SELECT plugin_webhooks.admin_tenant_id())'),
-            ('service_role', 'int', 'plugin_delivery_queue', 'true'),
-            ('service_role', 'int', 'plugin_delivery_attempts', 'true')
-        ) AS p (role_name, schema_name, table_name, condition)
-        WHERE pg_catalog.to_regrole(p.role_name) IS NOT NULL
-    LOOP
-        EXECUTE pg_catalog.format('DROP POLICY IF EXISTS %I ON %I.%I',
-            policy.table_name || '_select_' || policy.role_name, policy.schema_name, policy.table_name);
-        EXECUTE pg_catalog.format('CREATE POLICY %I ON %I.%I FOR SELECT TO %I USING (%s)',
-            policy.table_name || '_select_' || policy.role_name,
-            policy.schema_name, policy.table_name, policy.role_name, policy.condition);
-    END LOOP;
-
     IF pg_catalog.to_regrole('anon') IS NOT NULL THEN
+        DROP POLICY IF EXISTS plugins_select_anon ON int.plugins;
+        CREATE POLICY plugins_select_anon ON int.plugins FOR SELECT TO anon USING (is_active);
+
         GRANT SELECT ON public.v_plugins, public.v_plugin_installations,
             public.v_plugin_webhook_subscriptions, public.v_plugin_delivery_queue_recent,
             public.v_plugin_delivery_attempts, public.v_audit_entity_changes TO anon;
@@ -69,6 +47,32 @@ BEGIN
     END IF;
 
     IF pg_catalog.to_regrole('authenticated') IS NOT NULL THEN
+        DROP POLICY IF EXISTS plugins_select_authenticated ON int.plugins;
+        CREATE POLICY plugins_select_authenticated ON int.plugins FOR SELECT TO authenticated USING (true);
+
+        DROP POLICY IF EXISTS plugin_installations_select_authenticated ON int.plugin_installations;
+        CREATE POLICY plugin_installations_select_authenticated ON int.plugin_installations
+            FOR SELECT TO authenticated USING (tenant_id = (SELECT plugin_webhooks.admin_tenant_id()));
+
+        DROP POLICY IF EXISTS plugin_webhook_subscriptions_select_authenticated
+            ON int.plugin_webhook_subscriptions;
+        CREATE POLICY plugin_webhook_subscriptions_select_authenticated ON int.plugin_webhook_subscriptions
+            FOR SELECT TO authenticated USING (
+                EXISTS (SELECT FROM int.plugin_installations AS i WHERE i.id = plugin_installation_id
+                        AND i.tenant_id = (SELECT plugin_webhooks.admin_tenant_id())));
+
+        DROP POLICY IF EXISTS plugin_delivery_queue_select_authenticated ON int.plugin_delivery_queue;
+        CREATE POLICY plugin_delivery_queue_select_authenticated ON int.plugin_delivery_queue
+            FOR SELECT TO authenticated USING (tenant_id = (SELECT plugin_webhooks.admin_tenant_id()));
+
+        DROP POLICY IF EXISTS plugin_delivery_attempts_select_authenticated ON int.plugin_delivery_attempts;
+        CREATE POLICY plugin_delivery_attempts_select_authenticated ON int.plugin_delivery_attempts
+            FOR SELECT TO authenticated USING (tenant_id = (SELECT plugin_webhooks.admin_tenant_id()));
+
+        DROP POLICY IF EXISTS entity_changes_select_authenticated ON audit.entity_changes;
+        CREATE POLICY entity_changes_select_authenticated ON audit.entity_changes
+            FOR SELECT TO authenticated USING (tenant_id = (SELECT plugin_webhooks.admin_tenant_id()));
+
         PERFORM plugin_webhooks.grant_on_schema('int', 'authenticated');
         PERFORM plugin_webhooks.grant_on_schema('audit', 'authenticated');
         GRANT SELECT ON public.v_plugins, public.v_plugin_installations,
@@ -89,6 +93,14 @@ BEGIN
     END IF;
 
     IF pg_catalog.to_regrole('service_role') IS NOT NULL THEN
+        DROP POLICY IF EXISTS plugin_delivery_queue_select_service_role ON int.plugin_delivery_queue;
+        CREATE POLICY plugin_delivery_queue_select_service_role ON int.plugin_delivery_queue
+            FOR SELECT TO service_role USING (true);
+
+        DROP POLICY IF EXISTS plugin_delivery_attempts_select_service_role ON int.plugin_delivery_attempts;
+        CREATE POLICY plugin_delivery_attempts_select_service_role ON int.plugin_delivery_attempts
+            FOR SELECT TO service_role USING (true);
+
         PERFORM plugin_webhooks.grant_on_schema('int', 'service_role');
         GRANT SELECT ON int.plugin_delivery_queue, int.plugin_delivery_attempts TO service_role;
         GRANT EXECUTE ON FUNCTION
@@ -103,7 +115,8 @@ BEGIN
     IF pg_catalog.to_regclass('cron.job') IS NOT NULL THEN
         FOR cron_job IN EXECUTE
             'SELECT DISTINCT j.username::text AS role_name FROM cron.job AS j
-             WHERE j.jobname = ''plugin_webhook_process'' AND pg_catalog.to_regrole(pg_catalog.quote_ident(j.username)) IS NOT NULL'
+             WHERE j.jobname = ''plugin_webhook_process''
+               AND pg_catalog.to_regrole(pg_catalog.quote_ident(j.username)) IS NOT NULL'
         LOOP
             PERFORM plugin_webhooks.grant_on_schema('public', cron_job.role_name);
             EXECUTE pg_catalog.format(
@@ -115,9 +128,11 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION plugin_webhooks.grant_to_roles() IS
-    'Grants anon, authenticated, service_role and pg_cron''s role what the interface gives them, as far as these roles exist, with their row policies; returns the roles granted. CREATE EXTENSION calls it; call it again when a role appears later. Executable by the owner only.';
+    'Grants anon, authenticated, service_role and pg_cron''s role what the interface gives them, as far as these '
+    'roles exist, with their row policies; returns the roles granted. CREATE EXTENSION calls it; call it again when a '
+    'role appears later. Executable by the owner only.';
 
--- Functions that run with their owner's rights belong to whom 05_take_over.sql found, all other code to the
+-- Functions that run with their owner's rights belong to whom takeover/06_adopt.sql found, all other code to the
 -- extension's owner: the owner of a table that was taken over must not change what a superuser runs.
 DO $$
 DECLARE
@@ -127,19 +142,24 @@ BEGIN
         SELECT 'FUNCTION'::text AS kind, p.oid::regprocedure::text AS name,
                CASE WHEN p.prosecdef THEN o.object ELSE pg_catalog.pg_get_userbyid(e.extowner)::text END AS owner
         FROM pg_catalog.pg_extension AS e
-        JOIN pg_catalog.pg_depend AS d ON d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
+        JOIN pg_catalog.pg_depend AS d
+          ON d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
         JOIN pg_catalog.pg_proc AS p ON d.classid = 'pg_catalog.pg_proc'::regclass AND p.oid = d.objid
         CROSS JOIN (SELECT t.object FROM plugin_webhooks.taking_over AS t WHERE t.note = 'function owner') AS o
         WHERE e.extname = 'plugin_webhooks'
-          AND NOT (p.prosecdef AND EXISTS (SELECT FROM plugin_webhooks.taking_over AS t
-                                           WHERE t.note = 'function' AND t.object = p.oid::regprocedure::text))
+          AND NOT (p.prosecdef AND EXISTS (
+              SELECT FROM plugin_webhooks.taking_over AS t
+              WHERE t.note = 'function' AND t.object = p.oid::regprocedure::text))
         UNION ALL
-        SELECT CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, c.oid::regclass::text, pg_catalog.pg_get_userbyid(e.extowner)
+        SELECT CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, c.oid::regclass::text,
+               pg_catalog.pg_get_userbyid(e.extowner)
         FROM pg_catalog.pg_extension AS e
-        JOIN pg_catalog.pg_depend AS d ON d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
+        JOIN pg_catalog.pg_depend AS d
+          ON d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
         JOIN pg_catalog.pg_class AS c ON d.classid = 'pg_catalog.pg_class'::regclass AND c.oid = d.objid
         WHERE e.extname = 'plugin_webhooks'
-          AND (c.relkind = 'v' OR c.oid IN ('plugin_webhooks.instance'::regclass, 'plugin_webhooks.replaced'::regclass))
+          AND (c.relkind = 'v'
+               OR c.oid IN ('plugin_webhooks.instance'::regclass, 'plugin_webhooks.replaced'::regclass))
     LOOP
         EXECUTE pg_catalog.format('ALTER %s %s OWNER TO %I', member.kind, member.name, member.owner);
     END LOOP;
@@ -185,7 +205,8 @@ BEGIN
             WHERE x.grantee <> member.owner AND x.grantee <> 0
             UNION
             SELECT x.grantee FROM pg_catalog.pg_attribute AS a, pg_catalog.aclexplode(a.attacl) AS x
-            WHERE member.kind = 'TABLE' AND a.attrelid = pg_catalog.to_regclass(CASE member.kind WHEN 'TABLE' THEN member.name END)
+            WHERE member.kind = 'TABLE'
+              AND a.attrelid = pg_catalog.to_regclass(CASE member.kind WHEN 'TABLE' THEN member.name END)
               AND x.grantee <> member.owner AND x.grantee <> 0
         LOOP
             EXECUTE pg_catalog.format('REVOKE ALL ON %s %s FROM %s CASCADE', member.kind, member.name,
@@ -210,4 +231,5 @@ SELECT plugin_webhooks.grant_to_roles();
 SELECT plugin_webhooks.attach_host();
 
 -- What an administrator had granted to other roles on objects that were there before.
-SELECT plugin_webhooks.grant_as_administrator(t.statement) FROM plugin_webhooks.taking_over AS t WHERE t.note = 'grant';
+SELECT plugin_webhooks.grant_as_administrator(t.statement)
+FROM plugin_webhooks.taking_over AS t WHERE t.note = 'grant';

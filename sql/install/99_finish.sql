@@ -1,6 +1,6 @@
--- Last words of CREATE EXTENSION.
+-- The end of CREATE EXTENSION.
 
--- Data that is here while the script runs is at home here: it was taken over, or is being upgraded. A dump
+-- Data that is here while the script runs is active here: it was taken over, or is being upgraded. A dump
 -- brings its data later, and the place it comes from along.
 DO $$
 BEGIN
@@ -22,18 +22,23 @@ BEGIN
             CREATE VIEW audit.hand_back_before_drop_extension AS
                 SELECT 'SELECT plugin_webhooks.hand_back()'::text AS statement FROM audit.entity_changes WHERE false;
             COMMENT ON VIEW audit.hand_back_before_drop_extension IS
-                'Depends on the audit log and is no part of the extension, so that DROP EXTENSION plugin_webhooks refuses to delete what was here before. SELECT plugin_webhooks.hand_back() first.';
+                'Depends on the audit log and is no part of the extension, so that DROP EXTENSION plugin_webhooks '
+                'refuses to delete what was here before. SELECT plugin_webhooks.hand_back() first.';
             ALTER EXTENSION plugin_webhooks DROP VIEW audit.hand_back_before_drop_extension;
         END IF;
-        SELECT pg_catalog.string_agg(pg_catalog.format('installation %s: %s', r.installation_id, r.reason), E'\n' ORDER BY r.installation_id)
+        SELECT pg_catalog.string_agg(
+                   pg_catalog.format('installation %s: %s', r.installation_id, r.reason), E'\n'
+                   ORDER BY r.installation_id)
         INTO refused FROM plugin_webhooks.refused_installations() AS r;
         IF refused IS NOT NULL THEN
             RAISE WARNING 'the address policy refuses the webhook_url of installations that were taken over'
                 USING DETAIL = refused,
-                      HINT = 'List their networks in plugin_webhooks.allowed_networks, or have the URLs changed. SELECT * FROM plugin_webhooks.refused_installations() lists them again.';
+                      HINT = 'List their networks in plugin_webhooks.allowed_networks, or have the URLs changed. '
+                             'SELECT * FROM plugin_webhooks.refused_installations() lists them again.';
         END IF;
         SELECT pg_catalog.string_agg(n.statement, E'\n' ORDER BY n.object, n.statement)
-        INTO extras FROM plugin_webhooks.not_in_dumps AS n WHERE n.kind IN ('index', 'trigger', 'policy', 'constraint')
+        INTO extras FROM plugin_webhooks.not_in_dumps AS n
+        WHERE n.kind IN ('index', 'trigger', 'policy', 'constraint')
           -- Triggers on the host's tables stand for these.
           AND n.statement NOT LIKE '% FOREIGN KEY %';
         IF extras IS NOT NULL THEN
@@ -67,7 +72,8 @@ BEGIN
         IF pg_catalog.to_regclass('cron.job') IS NOT NULL THEN
             RAISE NOTICE 'nothing schedules the delivery processor yet: SELECT plugin_webhooks.schedule_processor();';
         ELSE
-            RAISE NOTICE 'nothing schedules the delivery processor yet: run "select public.rpc_process_plugin_deliveries(50)" each minute, with pg_cron or another scheduler';
+            RAISE NOTICE USING MESSAGE = 'nothing schedules the delivery processor yet: '
+                'run "select public.rpc_process_plugin_deliveries(50)" each minute, with pg_cron or another scheduler';
         END IF;
         IF silenced THEN
             PERFORM pg_catalog.set_config('client_min_messages', 'warning', true);

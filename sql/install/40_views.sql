@@ -12,7 +12,8 @@ SELECT i.id, i.tenant_id, i.plugin_id, p.key AS plugin_key, p.name AS plugin_nam
 FROM int.plugin_installations AS i
 JOIN int.plugins AS p ON p.id OPERATOR(pg_catalog.=) i.plugin_id
 WHERE i.tenant_id OPERATOR(pg_catalog.=) (SELECT plugin_webhooks.admin_tenant_id());
-COMMENT ON VIEW public.v_plugin_installations IS 'Installations of the current tenant, for its admins; zero rows for anyone else.';
+COMMENT ON VIEW public.v_plugin_installations IS
+    'Installations of the current tenant, for its admins; zero rows for anyone else.';
 
 CREATE OR REPLACE VIEW public.v_plugin_webhook_subscriptions WITH (security_invoker = true) AS
 SELECT s.id, i.tenant_id, s.plugin_installation_id, p.key AS plugin_key, s.table_schema, s.table_name,
@@ -21,7 +22,8 @@ FROM int.plugin_webhook_subscriptions AS s
 JOIN int.plugin_installations AS i ON i.id OPERATOR(pg_catalog.=) s.plugin_installation_id
 JOIN int.plugins AS p ON p.id OPERATOR(pg_catalog.=) i.plugin_id
 WHERE i.tenant_id OPERATOR(pg_catalog.=) (SELECT plugin_webhooks.admin_tenant_id());
-COMMENT ON VIEW public.v_plugin_webhook_subscriptions IS 'Subscriptions of the current tenant, for its admins; zero rows for anyone else.';
+COMMENT ON VIEW public.v_plugin_webhook_subscriptions IS
+    'Subscriptions of the current tenant, for its admins; zero rows for anyone else.';
 
 CREATE OR REPLACE VIEW public.v_plugin_delivery_queue_recent WITH (security_invoker = true) AS
 SELECT q.id, q.tenant_id, q.plugin_installation_id, p.key AS plugin_key, q.event_type, q.status,
@@ -30,7 +32,8 @@ FROM int.plugin_delivery_queue AS q
 JOIN int.plugin_installations AS i ON i.id OPERATOR(pg_catalog.=) q.plugin_installation_id
 JOIN int.plugins AS p ON p.id OPERATOR(pg_catalog.=) i.plugin_id
 WHERE q.tenant_id OPERATOR(pg_catalog.=) (SELECT plugin_webhooks.admin_tenant_id());
-COMMENT ON VIEW public.v_plugin_delivery_queue_recent IS 'Deliveries of the current tenant without their payload, for its admins; zero rows for anyone else.';
+COMMENT ON VIEW public.v_plugin_delivery_queue_recent IS
+    'Deliveries of the current tenant without their payload, for its admins; zero rows for anyone else.';
 
 CREATE OR REPLACE VIEW public.v_plugin_delivery_attempts WITH (security_invoker = true) AS
 SELECT a.id, a.delivery_id, a.tenant_id, a.plugin_installation_id, p.key AS plugin_key, a.attempt,
@@ -39,11 +42,14 @@ FROM int.plugin_delivery_attempts AS a
 LEFT JOIN int.plugin_installations AS i ON i.id OPERATOR(pg_catalog.=) a.plugin_installation_id
 LEFT JOIN int.plugins AS p ON p.id OPERATOR(pg_catalog.=) i.plugin_id
 WHERE a.tenant_id OPERATOR(pg_catalog.=) (SELECT plugin_webhooks.admin_tenant_id());
-COMMENT ON VIEW public.v_plugin_delivery_attempts IS 'Attempts to send deliveries of the current tenant, for its admins; zero rows for anyone else. plugin_key is null once the plugin is uninstalled.';
+COMMENT ON VIEW public.v_plugin_delivery_attempts IS
+    'Attempts to send deliveries of the current tenant, for its admins; zero rows for anyone else. plugin_key is null '
+    'once the plugin is uninstalled.';
 
 CREATE OR REPLACE VIEW public.v_audit_entity_changes WITH (security_invoker = true) AS
 SELECT c.id, c.table_schema, c.table_name, c.record_id, c.operation, c.old_data, c.new_data,
        c.changed_fields, c.user_id, c.tenant_id, c.created_at
 FROM audit.entity_changes AS c
 WHERE c.tenant_id OPERATOR(pg_catalog.=) (SELECT plugin_webhooks.admin_tenant_id());
-COMMENT ON VIEW public.v_audit_entity_changes IS 'The audit log of the current tenant, for its admins; zero rows for anyone else.';
+COMMENT ON VIEW public.v_audit_entity_changes IS
+    'The audit log of the current tenant, for its admins; zero rows for anyone else.';

@@ -1,0 +1,93 @@
+-- The queue of deliveries.
+
+CREATE TABLE IF NOT EXISTS int.plugin_delivery_queue (
+    id                      uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
+    tenant_id               uuid NOT NULL,
+    plugin_installation_id  uuid NOT NULL REFERENCES int.plugin_installations (id) ON DELETE CASCADE,
+    source_entity_change_id bigint NOT NULL REFERENCES audit.entity_changes (id) ON DELETE CASCADE,
+    event_type              text NOT NULL,
+    payload                 jsonb NOT NULL,
+    status                  text NOT NULL DEFAULT 'pending',
+    attempts                integer NOT NULL DEFAULT 0,
+    next_attempt_at         timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    last_error              text,
+    net_request_id          bigint,
+    sent_at                 timestamptz,
+    created_at              timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    updated_at              timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    claim_id                bigint,
+    lease_expires_at        timestamptz,
+    CONSTRAINT plugin_delivery_queue_status_check
+        CHECK (status IN ('pending', 'sending', 'delivered', 'failed', 'dead')),
+    CONSTRAINT plugin_delivery_queue_attempts_check CHECK (attempts >= 0),
+    CONSTRAINT plugin_delivery_queue_installation_change_key
+        UNIQUE (plugin_installation_id, source_entity_change_id)
+);
+-- Of a table that was there before.
+ALTER TABLE int.plugin_delivery_queue
+    ADD COLUMN IF NOT EXISTS claim_id bigint,
+    ADD COLUMN IF NOT EXISTS lease_expires_at timestamptz;
+ALTER TABLE int.plugin_delivery_queue SET (
+    -- Every delivery is updated twice soon after its insert.
+    fillfactor = 70,
+    autovacuum_vacuum_scale_factor = 0.02,
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0,
+    autovacuum_analyze_scale_factor = 0.05
+);
+COMMENT ON TABLE int.plugin_delivery_queue IS
+    'The outbox: one row for each change and installation that subscribed to it.';
+COMMENT ON COLUMN int.plugin_delivery_queue.id IS 'Sent as X-Plugin-Delivery-Id; the same for every attempt.';
+COMMENT ON COLUMN int.plugin_delivery_queue.payload IS 'The request body is exactly payload::text.';
+COMMENT ON COLUMN int.plugin_delivery_queue.status IS
+    'pending: waits for next_attempt_at. sending: claimed until lease_expires_at. delivered: answered 2xx. dead: '
+    'given up. failed: not used by this version.';
+COMMENT ON COLUMN int.plugin_delivery_queue.attempts IS
+    'Failed attempts so far. One more than the retry schedule has delays, by default the 8th, makes the delivery dead.';
+COMMENT ON COLUMN int.plugin_delivery_queue.last_error IS
+    'Why the last attempt failed, at most 500 characters: http <status>: <start of body>, or the kind of network '
+    'error.';
+COMMENT ON COLUMN int.plugin_delivery_queue.net_request_id IS 'Unused; kept for databases that already have it.';
+COMMENT ON COLUMN int.plugin_delivery_queue.sent_at IS 'When the last attempt was handed to the network.';
+COMMENT ON COLUMN int.plugin_delivery_queue.claim_id IS
+    'Fencing token of the claim that sends it; null while handed over by the processor. An outcome of another claim '
+    'changes nothing.';
+COMMENT ON COLUMN int.plugin_delivery_queue.lease_expires_at IS
+    'A sending row goes back to pending when this has passed.';
+
+-- What the worker claims, installation by installation.
+CREATE INDEX IF NOT EXISTS plugin_delivery_queue_pending_idx
+    ON int.plugin_delivery_queue (plugin_installation_id, next_attempt_at) WHERE status = 'pending';
+-- Leases that have passed.
+CREATE INDEX IF NOT EXISTS plugin_delivery_queue_sending_idx
+    ON int.plugin_delivery_queue (lease_expires_at) WHERE status = 'sending';
+-- What a tenant reads.
+CREATE INDEX IF NOT EXISTS plugin_delivery_queue_tenant_id_idx
+    ON int.plugin_delivery_queue (tenant_id, created_at);
+-- What goes with a row of the audit log.
+CREATE INDEX IF NOT EXISTS plugin_delivery_queue_source_entity_change_id_idx
+    ON int.plugin_delivery_queue (source_entity_change_id);
+ALTER TABLE int.plugin_delivery_queue ENABLE ROW LEVEL SECURITY;
+SELECT pg_catalog.pg_extension_config_dump('int.plugin_delivery_queue', '');
+
+-- The host's tenants, where it has such a table.
+DO $$
+BEGIN
+    IF pg_catalog.to_regclass('app.tenants') IS NOT NULL AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_constraint AS c
+        JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey)
+        WHERE c.conrelid = 'int.plugin_delivery_queue'::regclass AND a.attname = 'tenant_id'
+          AND c.confrelid = pg_catalog.to_regclass('app.tenants') AND c.contype = 'f')
+    THEN
+        ALTER TABLE int.plugin_delivery_queue ADD CONSTRAINT plugin_delivery_queue_tenant_id_fkey
+            FOREIGN KEY (tenant_id) REFERENCES app.tenants (id) ON DELETE CASCADE;
+    END IF;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER plugin_delivery_queue_references
+    AFTER INSERT OR UPDATE OF tenant_id, plugin_installation_id, source_entity_change_id
+    ON int.plugin_delivery_queue
+    FOR EACH ROW EXECUTE FUNCTION plugin_webhooks.check_references(
+        'tenant_id', 'app', 'tenants', 'plugin_installation_id', 'int', 'plugin_installations',
+        'source_entity_change_id', 'audit', 'entity_changes');

@@ -1,0 +1,118 @@
+-- References that a copy must keep. Of an extension's table pg_dump carries the rows only, while triggers on the
+-- host's own tables are dumped: those stand for the foreign keys to the host. The foreign keys among the
+-- extension's tables are made by CREATE EXTENSION, and off until the data is active here.
+
+CREATE OR REPLACE FUNCTION plugin_webhooks.follow_host() RETURNS trigger
+    LANGUAGE c VOLATILE
+    AS 'MODULE_PATHNAME', 'follow_host_wrapper';
+COMMENT ON FUNCTION plugin_webhooks.follow_host() IS
+    'Trigger function of a host table (schema, table, column, host column, CASCADE, SET NULL or NO ACTION): what a '
+    'foreign key does when the host deletes a row, changes its key or truncates the table. Raises 23503.';
+
+CREATE OR REPLACE FUNCTION plugin_webhooks.attach_host() RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    wanted record;
+    name   text;
+    action text;
+BEGIN
+    FOR wanted IN
+        WITH member AS (
+            SELECT d.objid FROM pg_catalog.pg_depend AS d
+            JOIN pg_catalog.pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'plugin_webhooks'
+            WHERE d.deptype = 'e' AND d.classid = 'pg_catalog.pg_class'::regclass
+        )
+        SELECT c.confrelid::regclass AS host, h.attname::text AS host_column, n.nspname::text AS schema_name,
+               t.relname::text AS table_name, a.attname::text AS column_name,
+               CASE c.confdeltype WHEN 'c' THEN 'CASCADE' WHEN 'n' THEN 'SET NULL' ELSE 'NO ACTION' END AS action
+        FROM pg_catalog.pg_constraint AS c
+        JOIN pg_catalog.pg_class AS t ON t.oid = c.conrelid
+        JOIN pg_catalog.pg_namespace AS n ON n.oid = t.relnamespace
+        JOIN pg_catalog.pg_attribute AS a
+          ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1] AND a.atttypid = 'uuid'::regtype
+        JOIN pg_catalog.pg_attribute AS h
+          ON h.attrelid = c.confrelid AND h.attnum = c.confkey[1] AND h.atttypid = 'uuid'::regtype
+        WHERE c.contype = 'f' AND pg_catalog.cardinality(c.conkey) = 1
+          AND c.conrelid IN (SELECT m.objid FROM member AS m)
+          AND c.confrelid NOT IN (SELECT m.objid FROM member AS m)
+        UNION
+        SELECT pg_catalog.to_regclass(w.host), 'id', 'int', w.table_name, w.column_name, w.action
+        FROM (VALUES ('app.tenants'::text, 'plugin_installations'::text, 'tenant_id'::text, 'CASCADE'::text),
+                     ('app.tenants', 'plugin_delivery_queue', 'tenant_id', 'CASCADE'),
+                     ('auth.users', 'plugin_installations', 'installed_by', 'SET NULL')
+             ) AS w (host, table_name, column_name, action)
+        WHERE pg_catalog.to_regclass(w.host) IS NOT NULL
+          -- A foreign key that is there says how; this is for when there is none.
+          AND NOT EXISTS (
+              SELECT FROM pg_catalog.pg_constraint AS c
+              WHERE c.contype = 'f' AND c.confrelid = pg_catalog.to_regclass(w.host)
+                AND c.conrelid = pg_catalog.to_regclass('int.' || w.table_name)
+                AND c.conkey = ARRAY(SELECT a.attnum FROM pg_catalog.pg_attribute AS a
+                                     WHERE a.attrelid = c.conrelid AND a.attname = w.column_name))
+    LOOP
+        name := 'plugin_webhooks_' || wanted.table_name || '_' || wanted.column_name;
+        action := pg_catalog.format('EXECUTE FUNCTION plugin_webhooks.follow_host(%L, %L, %L, %L, %L)',
+            wanted.schema_name, wanted.table_name, wanted.column_name, wanted.host_column, wanted.action);
+        EXECUTE pg_catalog.format('CREATE OR REPLACE TRIGGER %I AFTER DELETE OR UPDATE OF %I ON %s FOR EACH ROW %s',
+            name, wanted.host_column, wanted.host, action);
+        EXECUTE pg_catalog.format('CREATE OR REPLACE TRIGGER %I AFTER TRUNCATE ON %s FOR EACH STATEMENT %s',
+            name || '_all', wanted.host, action);
+        -- DROP EXTENSION takes them along.
+        EXECUTE pg_catalog.format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION plugin_webhooks',
+            name, wanted.host);
+        EXECUTE pg_catalog.format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION plugin_webhooks',
+            name || '_all', wanted.host);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION plugin_webhooks.attach_host() IS
+    'Ties installations and deliveries to the host''s tenants and users (app.tenants, auth.users) by triggers on '
+    'these tables, which a dump carries. CREATE EXTENSION calls it; call it again when these tables appear later. '
+    'Executable by the owner only.';
+
+CREATE OR REPLACE FUNCTION plugin_webhooks.check_foreign_keys(enabled boolean) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    key     record;
+    orphans boolean;
+BEGIN
+    FOR key IN
+        SELECT t.oid, t.tgname, t.tgrelid::regclass AS child, t.tgconstrrelid::regclass AS parent, c.conname,
+               a.attname AS column_name, p.attname AS parent_column
+        FROM pg_catalog.pg_constraint AS c
+        JOIN pg_catalog.pg_trigger AS t
+          ON t.tgconstraint = c.oid AND t.tgrelid = c.conrelid AND t.tgisinternal
+        JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]
+        JOIN pg_catalog.pg_attribute AS p ON p.attrelid = c.confrelid AND p.attnum = c.confkey[1]
+        JOIN pg_catalog.pg_extension AS e ON e.extname = 'plugin_webhooks'
+        WHERE c.contype = 'f' AND c.conrelid = ANY (e.extconfig) AND c.confrelid = ANY (e.extconfig)
+          AND (t.tgenabled = 'D') = enabled
+    LOOP
+        IF enabled THEN
+            EXECUTE pg_catalog.format('SELECT EXISTS (SELECT FROM %s AS x WHERE x.%I IS NOT NULL
+                    AND NOT EXISTS (SELECT FROM %s AS y WHERE y.%I = x.%I))',
+                key.child, key.column_name, key.parent, key.parent_column, key.column_name) INTO orphans;
+            IF orphans THEN
+                RAISE EXCEPTION 'rows of % have no row in %: the restore is not complete', key.child, key.parent
+                    USING ERRCODE = 'foreign_key_violation', CONSTRAINT = key.conname;
+            END IF;
+        END IF;
+        EXECUTE pg_catalog.format('ALTER TABLE %s %s TRIGGER %I', key.child,
+            CASE WHEN enabled THEN 'ENABLE' ELSE 'DISABLE' END, key.tgname);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION plugin_webhooks.check_foreign_keys(boolean) IS
+    'Whether the foreign keys among the extension''s tables are checked. Turned on by resume(), and by the worker of '
+    'a database that is at home. Raises 23503 for rows that break one. Executable by the owner only.';
+
+-- An empty catalogue: this may be a restore.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM int.plugins) THEN
+        PERFORM plugin_webhooks.check_foreign_keys(false);
+    END IF;
+END
+$$;

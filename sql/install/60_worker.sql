@@ -1,0 +1,69 @@
+-- The worker, for those who look after it.
+
+CREATE OR REPLACE FUNCTION plugin_webhooks.worker_pid() RETURNS integer
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+    -- The numbers of the singleton lock in src/worker/lock.rs: a test compares them.
+    SELECT l.pid FROM pg_catalog.pg_locks AS l
+    WHERE l.locktype = 'advisory' AND l.objsubid = 7 AND l.classid = 1886873719 AND l.granted
+      AND l.mode = 'ExclusiveLock'
+      AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d
+                        WHERE d.datname = pg_catalog.current_database())
+    LIMIT 1
+$$;
+COMMENT ON FUNCTION plugin_webhooks.worker_pid() IS 'Process id of the worker that delivers this database, or null.';
+
+CREATE OR REPLACE VIEW plugin_webhooks.health WITH (security_invoker = true) AS
+SELECT w.pid AS worker_pid,
+       a.state AS worker_state,
+       a.query AS worker_activity,
+       a.backend_start AS worker_started_at,
+       q.pending, q.due, q.sending, q.dead_last_hour, q.oldest_due_at,
+       CASE WHEN pg_catalog.isfinite(q.oldest_due_at) THEN pg_catalog.now() - q.oldest_due_at END AS oldest_due_age,
+       plugin_webhooks.paused_because() AS paused_because
+FROM (SELECT plugin_webhooks.worker_pid() AS pid) AS w
+LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = w.pid
+CROSS JOIN (
+    SELECT pg_catalog.count(*) FILTER (WHERE d.status = 'pending') AS pending,
+           pg_catalog.count(*) FILTER (
+               WHERE d.status = 'pending' AND d.next_attempt_at <= pg_catalog.now()) AS due,
+           pg_catalog.count(*) FILTER (WHERE d.status = 'sending') AS sending,
+           pg_catalog.count(*) FILTER (
+               WHERE d.status = 'dead' AND d.updated_at > pg_catalog.now() - interval '1 hour') AS dead_last_hour,
+           pg_catalog.min(d.next_attempt_at) FILTER (
+               WHERE d.status = 'pending' AND d.next_attempt_at <= pg_catalog.now()) AS oldest_due_at
+    FROM int.plugin_delivery_queue AS d
+) AS q;
+COMMENT ON VIEW plugin_webhooks.health IS
+    'One row: the worker of this database and the state of its queue. Counts the whole queue: meant for people and '
+    'for checks once a minute.';
+
+CREATE OR REPLACE FUNCTION plugin_webhooks.wake_launcher() RETURNS void
+    LANGUAGE c VOLATILE
+    AS 'MODULE_PATHNAME', 'wake_launcher_wrapper';
+COMMENT ON FUNCTION plugin_webhooks.wake_launcher() IS
+    'At commit, lets the launcher look for databases to serve. Called by CREATE EXTENSION; harmless at any time. '
+    'Executable by the owner only.';
+
+CREATE OR REPLACE FUNCTION plugin_webhooks.schedule_processor(schedule text DEFAULT '* * * * *') RETURNS bigint
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    job_id bigint;
+BEGIN
+    IF pg_catalog.to_regprocedure('cron.schedule(text,text,text)') IS NULL THEN
+        RAISE EXCEPTION 'pg_cron is not installed in database %', pg_catalog.current_database()
+            USING ERRCODE = 'feature_not_supported',
+                  HINT = 'CREATE EXTENSION pg_cron here, or use cron.schedule_in_database '
+                         'from the database that has it.';
+    END IF;
+    EXECUTE 'SELECT cron.schedule($1, $2, $3)' INTO job_id
+        USING 'plugin_webhook_process'::text, schedule,
+              'select public.rpc_process_plugin_deliveries(50)'::text;
+    RETURN job_id;
+END
+$$;
+COMMENT ON FUNCTION plugin_webhooks.schedule_processor(text) IS
+    'Schedules rpc_process_plugin_deliveries(50) in pg_cron under the name plugin_webhook_process and returns the '
+    'job''s id; calling it again changes the schedule. The job runs as the caller. schedule: a pg_cron expression, '
+    'default each minute. Raises 0A000 where pg_cron is not installed.';
