@@ -14,7 +14,7 @@ use super::to_jsonb::{self, Versions};
 use crate::change::{AuditedChange, Change, Operation};
 use crate::delivery::enqueue::{self, Enqueuer};
 use crate::pg;
-use crate::pg::append::{Appender, Fate, Layout};
+use crate::pg::append::{Appender, Layout, TriggerAction};
 use crate::status::TextEnum;
 
 static LOG: Layout = Layout {
@@ -80,9 +80,9 @@ impl Log {
             let appender = Appender::open(&LOG, |trigger| {
                 if enqueue::is_enqueue_trigger(trigger) {
                     found.set(found.get() || pg::trigger_is_enabled(trigger.tgenabled as u8));
-                    return Fate::Replaced;
+                    return TriggerAction::Skip;
                 }
-                Fate::Fires
+                TriggerAction::Fire
             });
             enqueues |= appender.is_some() && found.get();
             appender

@@ -17,7 +17,7 @@ use super::payload;
 use super::subscriptions::{Matcher, Subscription};
 use crate::change::AuditedChange;
 use crate::error::{self, Error};
-use crate::pg::append::{Appender, Fate, Layout};
+use crate::pg::append::{Appender, Layout, TriggerAction};
 use crate::settings::{self, Dispatch};
 use crate::status::TextEnum;
 use crate::wake::wake_at_commit;
@@ -108,9 +108,9 @@ impl Enqueuer {
             // The tenant is that of the installation.
             self.queue = Appender::open(&QUEUE, |trigger| {
                 if pg::is_own_function(trigger.tgfoid, references::CHECK_SYMBOL) {
-                    return Fate::Replaced;
+                    return TriggerAction::Skip;
                 }
-                Fate::Fires
+                TriggerAction::Fire
             });
         }
         let event_type = self.event_type(change);
