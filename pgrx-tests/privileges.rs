@@ -314,6 +314,7 @@ mod tests {
                 "plugin_webhooks.grant_to_roles()".to_owned(),
                 "plugin_webhooks.resume()".to_owned(),
                 "plugin_webhooks.hand_back()".to_owned(),
+                "plugin_webhooks.expected_shape()".to_owned(),
                 "plugin_webhooks.attach_host()".to_owned(),
                 "plugin_webhooks.paused_because()".to_owned(),
                 "plugin_webhooks.refused_installations()".to_owned(),
