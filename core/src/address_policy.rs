@@ -213,10 +213,10 @@ fn carried_v4(ip: Ipv6Addr) -> [Ipv4Addr; 3] {
 /// The IPv4 address within an ISATAP interface identifier (RFC 5214).
 fn isatap(addr: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(ip) = addr else { return None };
-    let [.., e, f, g, h] = ip.segments();
-    // The universal/local and group bits of the identifier may be anything.
-    (e & !0x0300 == 0 && f == 0x5efe)
-        .then(|| Ipv4Addr::from_bits(u32::from(g) << 16 | u32::from(h)))
+    let [.., e, f, _, _] = ip.segments();
+    // The universal/local and group bits of the identifier may be anything; the address is the
+    // last 32 bits, which the cast cuts out.
+    (e & !0x0300 == 0 && f == 0x5efe).then(|| Ipv4Addr::from_bits(ip.to_bits() as u32))
 }
 
 /// Reads a network or a single address. The address goes through the standard library: `ipnet` would

@@ -327,6 +327,70 @@ mod tests {
     }
 
     #[test]
+    fn each_failure_before_the_trouble_halves_the_window() {
+        let mut bench = Bench::new();
+        // Grown to the largest window, and never idle.
+        bench.limiter.started(1, BOUNDS);
+        for _ in 0..4 {
+            bench.round(1, Health::Answers);
+        }
+        let mut permits = Vec::new();
+        for _ in 0..2 {
+            bench.limiter.started(1, BOUNDS);
+            bench.limiter.finished(1, Health::Fails, bench.now, BOUNDS);
+            permits.push(bench.permits(1));
+        }
+        assert_eq!(permits, [7, 3]);
+    }
+
+    #[test]
+    fn an_overloaded_receiver_that_asks_for_nothing_is_probed_with_growing_backoff() {
+        let mut bench = Bench::new();
+        let mut backoffs = Vec::new();
+        for _ in 0..4 {
+            bench.limiter.started(1, BOUNDS);
+            let health = Health::Overloaded(None);
+            bench.limiter.finished(1, health, bench.now, BOUNDS);
+            let backoff = bench.limiter.next_probe(bench.now).unwrap_or_default();
+            backoffs.push(backoff.as_secs());
+            bench.pass(backoff);
+        }
+        assert_eq!(backoffs, [1, 2, 4, 8]);
+    }
+
+    #[test]
+    fn a_receiver_whose_probe_is_out_is_remembered_and_another_until_its_time_is_over() {
+        let mut bench = Bench::new();
+        bench.round(1, Health::Fails);
+        bench.round(2, Health::Fails);
+        let backoff = bench.limiter.next_probe(bench.now).unwrap_or_default();
+        bench.pass(backoff);
+        bench.limiter.started(1, BOUNDS);
+        let after = Duration::from_secs(600);
+        bench.pass(after - Duration::from_nanos(1));
+        bench.limiter.forget(bench.now, after);
+        assert_eq!((bench.permits(1), bench.permits(2)), (0, 1));
+        bench.pass(Duration::from_nanos(1));
+        bench.limiter.forget(bench.now, after);
+        assert_eq!((bench.permits(1), bench.permits(2)), (0, FIRST_WINDOW));
+    }
+
+    #[test]
+    fn the_list_of_permits_names_whoever_is_known() {
+        let mut bench = Bench::new();
+        bench.limiter.started(1, BOUNDS);
+        let permits = bench.limiter.permits(bench.now, BOUNDS);
+        let listed: Vec<_> = permits.listed().collect();
+        assert_eq!(listed, [(1, FIRST_WINDOW - 1)]);
+        assert_eq!(permits.unlisted(), FIRST_WINDOW);
+        let small = Bounds {
+            window: 2,
+            ..BOUNDS
+        };
+        assert_eq!(bench.limiter.permits(bench.now, small).unlisted(), 2);
+    }
+
+    #[test]
     fn permits_that_are_taken_count() {
         let mut permits = Limiter::<u8>::default().permits(Instant::now(), BOUNDS);
         for left in (0..FIRST_WINDOW).rev() {

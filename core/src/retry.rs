@@ -254,7 +254,7 @@ mod tests {
             assert_eq!(backoff(Some(status), None), Some(SECOND));
             assert_eq!(backoff(Some(status), Some(0)), Some(SECOND));
             assert_eq!(backoff(Some(status), Some(90)), Some(SECOND * 90));
-            assert_eq!(backoff(Some(status), Some(86_400)), Some(MAX_BACKOFF));
+            assert_eq!(backoff(Some(status), Some(86_400)), Some(SECOND * 3_600));
         }
         for status in [None, Some(200), Some(404), Some(410), Some(500), Some(502)] {
             assert_eq!(backoff(status, Some(90)), None, "{status:?}");

@@ -273,6 +273,15 @@ fn isatap_needs_both_its_addresses() {
 }
 
 #[test]
+fn a_denial_names_the_setting_that_opens_networks() {
+    for denied in [Denied::NotPublic, Denied::PlainHttp] {
+        let text = denied.to_string();
+        assert!(text.contains("plugin_webhooks.allowed_networks"), "{text}");
+    }
+    assert!(Denied::PlainHttp.to_string().contains("https"));
+}
+
+#[test]
 fn reads_lists() {
     assert_eq!(allowed(""), AllowedNetworks::default());
     assert_eq!(allowed(" \t"), AllowedNetworks::default());

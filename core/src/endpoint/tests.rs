@@ -158,6 +158,69 @@ fn names_the_field_that_it_refuses() {
 }
 
 #[test]
+fn the_largest_that_may_be_stored() {
+    let padded = |bytes: usize| format!("{{\"x\": \"{}\"}}", "a".repeat(bytes - 9));
+    assert_eq!(padded(20).len(), 20);
+    assert_eq!(validate(&padded(1_048_576)), Ok(()));
+    assert_eq!(validate(&padded(1_048_577)).unwrap_err().field, "config");
+
+    let some = |count| {
+        let entries: Vec<_> = (0..count).map(|n| format!(r#""X-{n}": """#)).collect();
+        with("headers", &format!("{{{}}}", entries.join(",")))
+    };
+    let long = |bytes: usize| {
+        with(
+            "headers",
+            &format!(r#"{{"X-A": "{}"}}"#, "a".repeat(bytes - 3)),
+        )
+    };
+    for (fits, exceeds) in [(some(50), some(51)), (long(8_192), long(8_193))] {
+        assert_eq!(validate(&fits), Ok(()));
+        assert!(read_stored(Some(&fits)).is_ok());
+        let error = validate(&exceeds).unwrap_err();
+        assert_eq!(error.hint, "Send fewer or shorter headers.");
+        let unusable = read_stored(Some(&exceeds)).unwrap_err();
+        assert_eq!(unusable.to_string(), format!("config.{}", error.message));
+    }
+}
+
+#[test]
+fn an_error_says_what_to_do_about_it() {
+    let cases = [
+        (with_url("https://u:p@a.example/"), "webhook_url", "header"),
+        (with_url("https://a.example/#b"), "webhook_url", "Remove"),
+        (
+            with_url("a.example"),
+            "webhook_url",
+            "https://example.com/hook",
+        ),
+        (
+            with("headers", r#"{"Host": "a"}"#),
+            "headers.Host",
+            "another name",
+        ),
+    ];
+    for (config, field, remedy) in cases {
+        let error = validate(&config).unwrap_err();
+        assert!(error.hint.contains(remedy), "{error:?}");
+        assert_eq!(error.to_string(), format!("{field}: {}", error.message));
+    }
+}
+
+#[test]
+fn an_error_shows_the_start_of_a_long_name_and_value() {
+    let shown = |length: usize| {
+        let name = "a".repeat(length);
+        let config = with("headers", &format!(r#"{{"{name}": 1}}"#));
+        validate(&config).unwrap_err().field
+    };
+    assert_eq!(shown(60), format!("headers.{}", "a".repeat(60)));
+    assert_eq!(shown(61), format!("headers.{}…", "a".repeat(60)));
+    let error = validate(&with("timeout_ms", "[\"a\", 2]")).unwrap_err();
+    assert!(error.message.ends_with(r#"whole number: ["a", 2]"#));
+}
+
+#[test]
 fn reserved_headers_are_refused_in_any_case_and_dropped_from_old_rows() {
     let reserved = [
         "Host",
