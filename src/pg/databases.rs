@@ -7,7 +7,8 @@ use pgrx::pg_sys;
 pub fn databases() -> Vec<pg_sys::Oid> {
     let mut found = Vec::new();
     // SAFETY: as autovacuum's launcher reads it: pg_database is a heap table that every process can open,
-    // and each of its rows, as long as the scan stands on it, has the form of FormData_pg_database.
+    // and each of its rows, as long as the scan stands on it, has the form of FormData_pg_database. The
+    // scan is ended as table_endscan() does; no frame inside the boundary owns anything.
     unsafe {
         let relation = pg_sys::table_open(
             pg_sys::DatabaseRelationId,
@@ -25,7 +26,7 @@ pub fn databases() -> Vec<pg_sys::Oid> {
             }
         }
         if let Some(end) = (*(*(*scan).rs_rd).rd_tableam).scan_end {
-            end(scan);
+            pg_sys::ffi::pg_guard_ffi_boundary(|| end(scan));
         }
         pg_sys::table_close(relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
     }

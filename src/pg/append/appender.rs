@@ -36,7 +36,8 @@ impl Appender {
         layout: &'static Layout,
         action: impl Fn(&pg_sys::Trigger) -> TriggerAction,
     ) -> Option<Appender> {
-        // SAFETY: what ExecInitModifyTable and CopyFrom do for their table.
+        // SAFETY: what ExecInitModifyTable and CopyFrom do for their table: the executor state owns what is
+        // made here, and the copy of the trigger description is the result relation's own.
         unsafe {
             let (target, relation) = loop {
                 let target = Target::take(layout)?;
@@ -94,7 +95,8 @@ impl Appender {
     /// Adds a row: a value for each column of the layout, in its order.
     pub fn add<const N: usize>(&mut self, values: [Option<pg_sys::Datum>; N]) {
         debug_assert_eq!(N, self.target.filled.len());
-        // SAFETY: the slot has the table's descriptor; positions are the table's.
+        // SAFETY: the slot has the table's descriptor, so its arrays are as wide as the table; positions
+        // are the table's.
         unsafe {
             if self.used == self.slots.len() {
                 let inside = pg::Inside::of((*self.estate).es_query_cxt);
@@ -124,7 +126,7 @@ impl Appender {
 
     /// Whether it is time to `flush`.
     pub fn is_full(&self) -> bool {
-        // SAFETY: a live memory context.
+        // SAFETY: the context belongs to the executor state, which lives until `close`.
         self.fires_before_row
             || self.used >= BATCH_ROWS
             || unsafe { (*self.batch).mem_allocated } > BATCH_BYTES
@@ -144,13 +146,14 @@ impl Appender {
         }
         self.show(written);
         self.used = 0;
-        // SAFETY: nothing refers to the rows any more.
+        // SAFETY: the rows are written, and `used` says that no slot holds one.
         unsafe { pg_sys::MemoryContextReset(self.batch) }
     }
 
     fn show(&self, mut written: impl FnMut(usize, pg_sys::Datum)) {
         for (n, slot) in self.slots[..self.used].iter().enumerate() {
-            // SAFETY: a row that was written has a valid tuple id.
+            // SAFETY: the slots live until `close`, with the values that `complete` left; a row that was
+            // written has a valid tuple id.
             unsafe {
                 if (**slot).tts_tid.ip_posid != 0 {
                     written(n, *(**slot).tts_values.add(self.target.id));
@@ -193,8 +196,11 @@ impl Appender {
     }
 
     /// Defaults and constraints.
+    ///
+    /// # Safety
+    /// `slot` is one of this appender's that `add` has filled.
     unsafe fn complete(&self, slot: *mut pg_sys::TupleTableSlot) {
-        // SAFETY: the slot holds a row of the table; expressions were prepared for it.
+        // SAFETY: the slot's arrays are as wide as the table, for which the defaults were prepared.
         unsafe {
             let econtext = self.econtext();
             for (index, default) in &self.target.defaults {
@@ -210,8 +216,10 @@ impl Appender {
         }
     }
 
+    /// # Safety
+    /// `slot` holds a complete row of the table.
     unsafe fn check(&self, slot: *mut pg_sys::TupleTableSlot) {
-        // SAFETY: as in `complete`.
+        // SAFETY: the checks were prepared for rows of this table.
         unsafe {
             let econtext = self.econtext();
             (*econtext).ecxt_scantuple = slot;
@@ -232,12 +240,15 @@ impl Appender {
         }
     }
 
+    /// # Safety
+    /// Called by `write`; `slot` holds a complete row of the table.
     unsafe fn insert_one(
         &self,
         slot: *mut pg_sys::TupleTableSlot,
         capture: *mut pg_sys::TransitionCaptureState,
     ) {
-        // SAFETY: as in `write`.
+        // SAFETY: the access method is called as table_tuple_insert() does; no frame inside the boundary
+        // owns anything.
         unsafe {
             if self.fires_before_row {
                 if !pg_sys::ExecBRInsertTriggers(self.estate, self.result, slot) {
@@ -257,8 +268,11 @@ impl Appender {
         }
     }
 
+    /// # Safety
+    /// Called by `write`; each slot in use holds a complete row of the table.
     unsafe fn insert_many(&mut self, capture: *mut pg_sys::TransitionCaptureState) {
-        // SAFETY: as in `write`.
+        // SAFETY: the access method is called as table_multi_insert() does, with as many slots as are in
+        // use; no frame inside the boundary owns anything.
         unsafe {
             let insert = (*(*self.relation).rd_tableam)
                 .multi_insert
@@ -275,12 +289,15 @@ impl Appender {
     }
 
     /// Index entries and row triggers of a row in its place.
+    ///
+    /// # Safety
+    /// Called inside `write`, after the row in `slot` was stored.
     unsafe fn follow(
         &self,
         slot: *mut pg_sys::TupleTableSlot,
         capture: *mut pg_sys::TransitionCaptureState,
     ) {
-        // SAFETY: as in `write`.
+        // SAFETY: the slot knows the row's place; indexes and triggers are open in the executor state.
         unsafe {
             let mut recheck = std::ptr::null_mut();
             if (*self.result).ri_NumIndices > 0 {
@@ -293,8 +310,8 @@ impl Appender {
         }
     }
 
-    unsafe fn econtext(&self) -> *mut pg_sys::ExprContext {
-        // SAFETY: the executor state is live.
+    fn econtext(&self) -> *mut pg_sys::ExprContext {
+        // SAFETY: the executor state lives until `close`, and owns what is made.
         unsafe {
             let known = (*self.estate).es_per_tuple_exprcontext;
             if known.is_null() {
@@ -307,7 +324,8 @@ impl Appender {
 
     /// Closes the table. Rows that wait are lost: `flush` first.
     pub fn close(self) {
-        // SAFETY: closes what `open` opened; locks stay until the end of the transaction.
+        // SAFETY: closes what `open` and `add` made, once, because it takes the value; locks stay until the
+        // end of the transaction.
         unsafe {
             for slot in &self.slots {
                 pg_sys::ExecDropSingleTupleTableSlot(*slot);
@@ -327,13 +345,15 @@ impl Appender {
     }
 }
 
-/// SAFETY: a prepared expression and a live context.
+/// # Safety
+/// `state` is a prepared expression that is alive, and the context holds the row that it reads.
 unsafe fn evaluate(
     state: *mut pg_sys::ExprState,
     econtext: *mut pg_sys::ExprContext,
     null: &mut bool,
 ) -> pg_sys::Datum {
-    // SAFETY: as promised by the caller.
+    // SAFETY: what was prepared is evaluated through its own function, as ExecEvalExpr() does; no frame
+    // inside the boundary owns anything.
     unsafe {
         let function = (*state).evalfunc.expect("a prepared expression");
         pg_sys::ffi::pg_guard_ffi_boundary(|| function(state, econtext, null))

@@ -38,7 +38,7 @@ pub(super) struct IndexExpressions {
 
 impl Drop for Target {
     fn drop(&mut self) {
-        // SAFETY: the context is this value's own.
+        // SAFETY: the context is this value's own, and what lies in it is reached through it only.
         unsafe { pg_sys::MemoryContextDelete(self.context) }
     }
 }
@@ -81,7 +81,8 @@ impl Target {
 
     /// `None` for a table that only a statement can insert into.
     ///
-    /// SAFETY: `relation` is open.
+    /// # Safety
+    /// `relation` is open.
     unsafe fn learn(
         layout: &Layout,
         relation: pg_sys::Relation,
@@ -126,9 +127,10 @@ impl Target {
 
     /// False when a column is not what the layout says, or has to be computed by the executor.
     ///
-    /// SAFETY: `relation` is open; the current memory context is the target's.
+    /// # Safety
+    /// `relation` is open; the current memory context is the target's.
     unsafe fn learn_columns(&mut self, layout: &Layout, relation: pg_sys::Relation) -> bool {
-        // SAFETY: as promised by the caller; the descriptor has natts attributes.
+        // SAFETY: an open relation keeps its descriptor.
         let attributes = unsafe { version::attributes((*relation).rd_att) };
         for (name, type_oid) in layout.columns {
             let found = attributes.iter().position(|attribute| {
@@ -158,7 +160,7 @@ impl Target {
             if self.filled.contains(&index) {
                 continue;
             }
-            // SAFETY: as promised by the caller.
+            // SAFETY: the number is that of a column that is not dropped; the default is a fresh copy.
             unsafe {
                 let default = pg_sys::build_column_default(relation, index as i32 + 1);
                 if !default.is_null() {
@@ -173,9 +175,11 @@ impl Target {
         true
     }
 
-    /// SAFETY: `expression` is one; the current memory context is the target's.
+    /// # Safety
+    /// `expression` is one that nobody else uses; the current memory context is the target's.
     unsafe fn prepare(&mut self, expression: *mut pg_sys::Expr) -> *mut pg_sys::ExprState {
-        // SAFETY: as promised by the caller.
+        // SAFETY: planning returns an expression too; what is prepared without a plan lives as long as
+        // the current memory context, like the target.
         unsafe {
             let planned = pg_sys::expression_planner(expression);
             self.only_builtin &= is_builtin(planned.cast());
@@ -183,9 +187,11 @@ impl Target {
         }
     }
 
-    /// SAFETY: `relation` is open; the current memory context is the target's.
+    /// # Safety
+    /// `relation` is open; the current memory context is the target's.
     unsafe fn learn_checks(&mut self, relation: pg_sys::Relation) {
-        // SAFETY: as promised by the caller; a descriptor's constraints are counted.
+        // SAFETY: an open relation keeps its descriptor, which counts its checks; each holds the text of
+        // an expression.
         unsafe {
             let constraints = (*(*relation).rd_att).constr;
             if constraints.is_null() {
@@ -203,9 +209,11 @@ impl Target {
         }
     }
 
-    /// SAFETY: `relation` is open; the current memory context is the target's.
+    /// # Safety
+    /// `relation` is open; the current memory context is the target's.
     unsafe fn learn_indexes(&mut self, relation: pg_sys::Relation) {
-        // SAFETY: as promised by the caller; each index is opened and closed here.
+        // SAFETY: the lists of indexes, expressions and predicates are copies in the current memory
+        // context; each index is opened and closed here.
         unsafe {
             for oid in pg::oids(pg_sys::RelationGetIndexList(relation)) {
                 let index = pg_sys::index_open(oid, pg_sys::RowExclusiveLock as i32);
@@ -231,9 +239,11 @@ impl Target {
         }
     }
 
-    /// SAFETY: `relation` is open.
+    /// # Safety
+    /// `relation` is open.
     unsafe fn learn_references(&mut self, layout: &Layout, relation: pg_sys::Relation) {
-        // SAFETY: as promised by the caller; the list is the relcache's own.
+        // SAFETY: the list is the relcache's own, of this kind of node, and stays while the relation is
+        // open and locked: a key that is added or dropped needs a stronger lock.
         unsafe {
             let attributes = version::attributes((*relation).rd_att);
             let position = |name: &str| {
@@ -273,12 +283,13 @@ impl Target {
 /// is printed by its oid; a number that only looks like one errs on the safe side. The sequence of
 /// an identity column is a user's, but nothing is called by its name.
 ///
-/// SAFETY: `expression` is a node or null.
+/// # Safety
+/// `expression` is a node or null.
 unsafe fn is_builtin(expression: *mut pg_sys::Node) -> bool {
     if expression.is_null() {
         return true;
     }
-    // SAFETY: as promised by the caller.
+    // SAFETY: every node starts with its tag; printed, it is a palloc'd C string.
     unsafe {
         if (*expression).type_ == pg_sys::NodeTag::T_NextValueExpr {
             return true;

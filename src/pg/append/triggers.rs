@@ -12,7 +12,8 @@ pub(super) struct Fired {
 
 /// Leaves the triggers that `keep` wants in a description that is the caller's own copy.
 ///
-/// SAFETY: `description` is null or such a copy.
+/// # Safety
+/// `description` is null or such a copy.
 pub(super) unsafe fn keep_triggers(
     description: *mut pg_sys::TriggerDesc,
     keep: impl Fn(&pg_sys::Trigger) -> bool,
@@ -27,7 +28,8 @@ pub(super) unsafe fn keep_triggers(
     }
     let (mut after_row, mut before_statement, mut after_statement, mut new_table) =
         (false, false, false, false);
-    // SAFETY: as promised by the caller; a kept trigger moves towards the front.
+    // SAFETY: nobody else sees the copy, which counts its triggers. A kept trigger moves towards the front,
+    // over one that was not kept; neither owns anything of its own.
     unsafe {
         let description = &mut *description;
         let mut kept = 0;
