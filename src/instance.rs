@@ -8,7 +8,9 @@ use pgrx::prelude::*;
 
 use crate::{error, pg, settings};
 
-const ROWS: &str = "SELECT i.system_identifier, i.database_oid, i.extension_oid, i.site FROM plugin_webhooks.instance AS i";
+const ROWS: &str = "
+    SELECT i.system_identifier, i.database_oid, i.extension_oid, i.site
+    FROM plugin_webhooks.instance AS i";
 
 /// One place: a row of `plugin_webhooks.instance`, or where this process is.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -2,5 +2,6 @@
 //! instance, its foreign keys are turned on. Never sends.
 
 pub mod foreign_keys;
+mod hand_back;
 mod resume;
 mod take_over;

@@ -1,5 +1,5 @@
-//! What CREATE EXTENSION and `hand_back` need beyond SQL: deliveries that the former system has
-//! under way, URLs that the address policy refuses, grants that a dump carries.
+//! What taking a database over needs beyond the install script: deliveries that the former system has
+//! in flight, URLs that the address policy refuses, grants that a dump carries.
 
 use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::prelude::*;
@@ -9,11 +9,6 @@ use plugin_webhooks_core::endpoint;
 
 use crate::delivery::queue;
 use crate::{pg, settings};
-
-#[pg_extern(sql = false)]
-fn release_claims() {
-    queue::release_all();
-}
 
 /// Ids of pg_net's requests that were answered 2xx.
 fn answered_by_pg_net() -> Vec<i64> {

@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 
 use super::connection::connect;
 use super::dispatcher::{Dispatcher, Tick};
-use super::gate::ForeignKeys;
+use super::foreign_keys::ForeignKeys;
 use super::latch::{set_up_signals, wait};
 use super::lock::{self, Lock};
 use super::registration::preloaded;

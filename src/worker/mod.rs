@@ -1,14 +1,15 @@
 //! The background worker of a database, and what starts it. This file is the map:
 //!
 //! - `registration`, `launcher`: which processes run; `lock`: that there is one worker a database.
-//! - `main_loop`, `connection`, `latch`, `transaction`: the worker's life, its session, its waiting, its
-//!   transactions.
-//! - `dispatcher`: one look at the queue; `gate`: whether this database may send; `prepare`: from a row to a
-//!   signed request; `threads`, `in_flight`: sending; `outcome`, `unsettled`: what follows; `purge`: old rows.
+//! - `main_loop`, `connection`, `latch`, `transaction`: the worker's life, session, waiting, transactions.
+//! - `dispatcher`: one look at the queue; `gate`: whether this database may send; `prepare`: from a row to
+//!   a signed request; `threads`, `in_flight`: sending; `outcome`, `unsettled`: what follows.
+//! - `purge`, `foreign_keys`: what the worker does beside delivering.
 //! - `processor`: dispatch on demand, in the caller's session.
 
 mod connection;
 mod dispatcher;
+mod foreign_keys;
 mod gate;
 mod in_flight;
 mod latch;

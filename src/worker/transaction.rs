@@ -1,5 +1,5 @@
 //! One transaction of the worker: an error, a panic or a failing commit ends the transaction,
-//! never the process.
+//! never the process. Knows nothing of what it is for.
 #![expect(unsafe_code, reason = "begins, commits and aborts transactions")]
 
 use std::panic::AssertUnwindSafe;
@@ -11,8 +11,9 @@ use crate::pg;
 
 /// Runs `body` in a transaction of its own; `activity` is what pg_stat_activity shows meanwhile.
 pub fn run<R>(activity: &std::ffi::CStr, body: impl FnOnce() -> R) -> Result<R, String> {
-    // SAFETY: the frame of PostgreSQL's own example worker; everything that can raise is inside the
-    // guarded block.
+    // SAFETY: called between the worker's transactions, never inside one: none is open here, and none is
+    // left open, because all that can raise is inside the guarded block and an error is followed by the
+    // abort. `activity` is copied.
     unsafe {
         let context = pg_sys::CurrentMemoryContext;
         pg_sys::SetCurrentStatementStartTimestamp();
