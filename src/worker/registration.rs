@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "registers background workers")]
 
 use std::ffi::CStr;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pgrx::pg_sys;
@@ -50,13 +51,13 @@ pub fn ensure_running() -> bool {
 }
 
 /// A worker that was registered, whether or not it has started.
-pub struct Handle(*mut pg_sys::BackgroundWorkerHandle);
+pub struct Handle(NonNull<pg_sys::BackgroundWorkerHandle>);
 
 impl Handle {
     pub fn is_stopped(&self) -> bool {
         let mut pid = 0;
         // SAFETY: RegisterDynamicBackgroundWorker returned the handle; only dropping frees it.
-        let status = unsafe { pg_sys::GetBackgroundWorkerPid(self.0, &mut pid) };
+        let status = unsafe { pg_sys::GetBackgroundWorkerPid(self.0.as_ptr(), &mut pid) };
         status == pg_sys::BgwHandleStatus::BGWH_STOPPED
     }
 }
@@ -65,7 +66,7 @@ impl Drop for Handle {
     fn drop(&mut self) {
         // SAFETY: palloc'd in the context that was current at the registration: the launcher's own, which
         // lives as long as the process, or that of a call which drops the handle at once.
-        unsafe { pg_sys::pfree(self.0.cast()) };
+        unsafe { pg_sys::pfree(self.0.as_ptr().cast()) };
     }
 }
 
@@ -81,7 +82,7 @@ pub fn register_worker(database: pg_sys::Oid) -> Option<Handle> {
     let mut handle = std::ptr::null_mut();
     // SAFETY: copies the registration into shared memory, and sets the handle when it has found room.
     let registered = unsafe { pg_sys::RegisterDynamicBackgroundWorker(&mut worker, &mut handle) };
-    registered.then_some(Handle(handle))
+    NonNull::new(handle).filter(|_| registered).map(Handle)
 }
 
 fn register_launcher() {
