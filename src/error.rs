@@ -1,235 +1,263 @@
-//! Every error a caller can meet: its SQLSTATE, its message and what to do next.
-//! Nothing else in the extension picks a SQLSTATE.
+//! Every error that a call can end with by a rule of the product: its SQLSTATE, its message, what to do
+//! next. What PostgreSQL itself would raise, `pg` and `audit` raise in its words; a warning gets its
+//! words where it arises and goes out through `warn`.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
+use plugin_webhooks_core::endpoint::ConfigError;
 
 /// What a function returns: an `Err` is raised as a PostgreSQL ERROR.
 pub type Result<T> = std::result::Result<T, ErrorReport>;
 
-/// An error with a fixed SQLSTATE.
+/// An error of the product.
 #[derive(Debug)]
 pub enum Error {
-    /// 28000
+    /// Nobody is logged in.
     NotAuthenticated,
-    /// 42501
     NotMember,
-    /// 42501, names the permission
+    /// The permission by its name.
     MissingPermission(&'static str),
-    /// 42501
+    /// An installation of another tenant.
     ForeignInstallation,
-    /// 42501, reference to an object of another tenant
+    /// A field that refers to an object of another tenant.
     ForeignReference(&'static str),
-    /// 23514, a required argument or field is null or blank
+    /// A required argument or field is null or blank.
     Required(&'static str),
-    /// 23514, a value outside its list or form
+    /// A value outside its list or form.
     Invalid {
         name: &'static str,
         message: String,
         hint: String,
     },
-    /// P0001
+    /// An object of this kind does not exist.
     Unknown(&'static str),
-    /// 23503
-    UnknownReference { name: &'static str, value: String },
-    /// 23503, what a foreign key would say
+    /// A field that refers to nothing.
+    UnknownReference {
+        name: &'static str,
+        value: String,
+    },
+    /// What a foreign key would say.
     NoReferencedRow {
         column: String,
         value: String,
         table: String,
     },
-    /// 23503, the same from the other side
+    /// The same from the other side.
     StillReferenced {
         host: String,
         table: String,
         column: String,
     },
-    /// 22023
-    Config(plugin_webhooks_core::endpoint::ConfigError),
-    /// 22023
+    Config(ConfigError),
     UnknownAction(String),
-    /// 28000
     NoSigningSecret,
-    /// 42501
     WrongSignature,
-    /// 54000
-    RateLimit { operation: &'static str, max: i32 },
-    /// 54000, an argument that is too long as text
+    RateLimit {
+        operation: &'static str,
+        max: i32,
+    },
+    /// An argument that is too long as text.
     TooLong(&'static str),
-    /// 0A000
+    /// The host's objects that are missing.
     MissingHost(Vec<&'static str>),
-    /// 42710
     BuiltInAction(String),
-    /// 42P13
+    /// A function that cannot handle an action.
     HandlerShape(String),
-    /// 55000
-    SecretKey { message: String, hint: String },
-    /// 55000, an embedded secret that its key does not open
+    /// The key file cannot be used.
+    SecretKey {
+        message: String,
+        hint: String,
+    },
+    /// An embedded secret that its key does not open.
     SecretUnreadable(String),
-    /// 42809
-    NotTrackable { table: String, reason: &'static str },
-    /// 42703
+    NotTrackable {
+        table: String,
+        reason: &'static str,
+    },
+    /// A table without column id.
     NoIdColumn(String),
-    /// 42703, a column that is not to be recorded and is not there
-    NoExcludedColumn { table: String, column: String },
-    /// 39P01
+    /// A column that is not to be recorded and is not there.
+    NoExcludedColumn {
+        table: String,
+        column: String,
+    },
+    /// A trigger function that was called in another way than it is made for.
     TriggerProtocol {
         function: &'static str,
         wanted: &'static str,
     },
-    /// 25006
+    /// A call that needs the primary.
     Standby,
 }
 
 impl Error {
-    fn parts(&self) -> (PgSqlErrorCode, String, Option<String>) {
+    fn sqlstate(&self) -> PgSqlErrorCode {
         use PgSqlErrorCode as Code;
         match self {
-            Self::NotAuthenticated => (
-                Code::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
-                "not authenticated".into(),
-                Some("Call with a user session: the claim \"sub\" of request.jwt.claims names the user.".into()),
-            ),
-            Self::NotMember => (
-                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
-                "not a member of this tenant".into(),
-                Some("Use a session whose tenant is p_tenant_id.".into()),
-            ),
-            Self::MissingPermission(permission) => (
-                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
-                format!("permission {permission} required"),
-                Some(format!("Ask an administrator of the tenant for {permission}.")),
-            ),
-            Self::ForeignInstallation => (
-                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
-                "the installation belongs to another tenant".into(),
-                None,
-            ),
-            Self::ForeignReference(name) => (
-                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
-                format!("{name} is not one of this tenant"),
-                None,
-            ),
-            Self::Required(name) => (
-                Code::ERRCODE_CHECK_VIOLATION,
-                format!("{name} is required"),
-                Some(format!("Pass a value for {name} that is neither null nor blank.")),
-            ),
-            Self::Invalid { name, message, hint } => (
-                Code::ERRCODE_CHECK_VIOLATION,
-                format!("{name} is not valid: {message}"),
-                Some(hint.clone()),
-            ),
-            Self::Unknown(what) => (
-                Code::ERRCODE_RAISE_EXCEPTION,
-                format!("{what} not found"),
-                None,
-            ),
-            Self::UnknownReference { name, value } => (
-                Code::ERRCODE_FOREIGN_KEY_VIOLATION,
-                format!("{name} \"{value}\" does not exist for this tenant"),
-                None,
-            ),
-            Self::NoReferencedRow { column, value, table } => (
-                Code::ERRCODE_FOREIGN_KEY_VIOLATION,
-                format!("{column} \"{value}\" is not present in {table}"),
-                None,
-            ),
-            Self::StillReferenced { host, table, column } => (
-                Code::ERRCODE_FOREIGN_KEY_VIOLATION,
-                format!("a row of {host} is still referenced by {column} of {table}"),
-                None,
-            ),
-            Self::Config(error) => (
-                Code::ERRCODE_INVALID_PARAMETER_VALUE,
-                format!("p_config is not valid: {}", error.message),
-                Some(format!("{}: {}", error.field, error.hint)),
-            ),
-            Self::UnknownAction(action) => (
-                Code::ERRCODE_INVALID_PARAMETER_VALUE,
-                format!("unknown action \"{action}\""),
-                Some("The view plugin_webhooks.inbound_actions lists the actions of this database.".into()),
-            ),
-            Self::NoSigningSecret => (
-                Code::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
-                "no signing secret for this installation".into(),
-                Some("Set secret_ref of the installation to the name of an existing secret.".into()),
-            ),
-            Self::WrongSignature => (
-                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
-                "wrong signature".into(),
-                Some("Sign the payload as PostgreSQL prints it (p_payload::text) with HMAC-SHA256 and send the digest in hex.".into()),
-            ),
-            Self::RateLimit { operation, max } => (
-                Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-                format!("rate limit exceeded: at most {max} calls of {operation} a minute"),
-                Some("Wait a minute and try again.".into()),
-            ),
-            Self::TooLong(name) => (
-                Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-                format!("{name} is too long as text"),
-                Some("Send less, and no numbers with huge exponents.".into()),
-            ),
-            Self::MissingHost(objects) => (
-                Code::ERRCODE_FEATURE_NOT_SUPPORTED,
-                format!("work_order.create needs {}, which this database does not have", objects.join(", ")),
-                Some("Register an action of your own with plugin_webhooks.register_action.".into()),
-            ),
-            Self::BuiltInAction(action) => (
-                Code::ERRCODE_DUPLICATE_OBJECT,
-                format!("action \"{action}\" is built in"),
-                Some("Choose another name.".into()),
-            ),
-            Self::HandlerShape(handler) => (
-                Code::ERRCODE_INVALID_FUNCTION_DEFINITION,
-                format!("{handler} cannot handle an action"),
-                Some("A handler is a function (tenant uuid, data jsonb) returns jsonb.".into()),
-            ),
-            Self::SecretKey { message, hint } => (
-                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                message.clone(),
-                Some(hint.clone()),
-            ),
-            Self::SecretUnreadable(name) => (
-                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                format!("secret \"{name}\" cannot be decrypted"),
-                Some("It was encrypted with another key: put the right file at plugin_webhooks.secret_key_file, or store the secret again with plugin_webhooks.update_secret.".into()),
-            ),
-            Self::NotTrackable { table, reason } => (
-                Code::ERRCODE_WRONG_OBJECT_TYPE,
-                format!("{table} cannot be tracked: {reason}"),
-                None,
-            ),
-            Self::NoIdColumn(table) => (
-                Code::ERRCODE_UNDEFINED_COLUMN,
-                format!("table {table} has no column id"),
-                Some("An audited table needs a column named id that identifies the row.".into()),
-            ),
-            Self::NoExcludedColumn { table, column } => (
-                Code::ERRCODE_UNDEFINED_COLUMN,
-                format!("table {table} has no column {column}, which its audit triggers exclude"),
-                Some(format!("It was dropped or renamed. Say what to exclude now: SELECT audit.track('{table}', ARRAY['column', ...]).")),
-            ),
-            Self::TriggerProtocol { function, wanted } => (
-                Code::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
-                format!("{function} must be fired {wanted}"),
-                None,
-            ),
-            Self::Standby => (
-                Code::ERRCODE_READ_ONLY_SQL_TRANSACTION,
-                "a standby sends nothing".into(),
-                Some("Call it on the primary; delivery starts here by itself after a promotion.".into()),
-            ),
+            // 28000
+            Self::NotAuthenticated | Self::NoSigningSecret => {
+                Code::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION
+            }
+            // 42501
+            Self::NotMember
+            | Self::MissingPermission(_)
+            | Self::ForeignInstallation
+            | Self::ForeignReference(_)
+            | Self::WrongSignature => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            // 23514
+            Self::Required(_) | Self::Invalid { .. } => Code::ERRCODE_CHECK_VIOLATION,
+            // P0001
+            Self::Unknown(_) => Code::ERRCODE_RAISE_EXCEPTION,
+            // 23503
+            Self::UnknownReference { .. }
+            | Self::NoReferencedRow { .. }
+            | Self::StillReferenced { .. } => Code::ERRCODE_FOREIGN_KEY_VIOLATION,
+            // 22023
+            Self::Config(_) | Self::UnknownAction(_) => Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            // 54000
+            Self::RateLimit { .. } | Self::TooLong(_) => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            // 0A000
+            Self::MissingHost(_) => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+            // 42710
+            Self::BuiltInAction(_) => Code::ERRCODE_DUPLICATE_OBJECT,
+            // 42P13
+            Self::HandlerShape(_) => Code::ERRCODE_INVALID_FUNCTION_DEFINITION,
+            // 55000
+            Self::SecretKey { .. } | Self::SecretUnreadable(_) => {
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+            }
+            // 42809
+            Self::NotTrackable { .. } => Code::ERRCODE_WRONG_OBJECT_TYPE,
+            // 42703
+            Self::NoIdColumn(_) | Self::NoExcludedColumn { .. } => Code::ERRCODE_UNDEFINED_COLUMN,
+            // 39P01
+            Self::TriggerProtocol { .. } => Code::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+            // 25006
+            Self::Standby => Code::ERRCODE_READ_ONLY_SQL_TRANSACTION,
         }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::NotAuthenticated => "not authenticated".into(),
+            Self::NotMember => "not a member of this tenant".into(),
+            Self::MissingPermission(permission) => format!("permission {permission} required"),
+            Self::ForeignInstallation => "the installation belongs to another tenant".into(),
+            Self::ForeignReference(name) => format!("{name} is not one of this tenant"),
+            Self::Required(name) => format!("{name} is required"),
+            Self::Invalid { name, message, .. } => format!("{name} is not valid: {message}"),
+            Self::Unknown(what) => format!("{what} not found"),
+            Self::UnknownReference { name, value } => {
+                format!("{name} \"{value}\" does not exist for this tenant")
+            }
+            Self::NoReferencedRow {
+                column,
+                value,
+                table,
+            } => format!("{column} \"{value}\" is not present in {table}"),
+            Self::StillReferenced {
+                host,
+                table,
+                column,
+            } => format!("a row of {host} is still referenced by {column} of {table}"),
+            Self::Config(error) => format!("p_config is not valid: {}", error.message),
+            Self::UnknownAction(action) => format!("unknown action \"{action}\""),
+            Self::NoSigningSecret => "no signing secret for this installation".into(),
+            Self::WrongSignature => "wrong signature".into(),
+            Self::RateLimit { operation, max } => {
+                format!("rate limit exceeded: at most {max} calls of {operation} a minute")
+            }
+            Self::TooLong(name) => format!("{name} is too long as text"),
+            Self::MissingHost(objects) => format!(
+                "work_order.create needs {}, which this database does not have",
+                objects.join(", ")
+            ),
+            Self::BuiltInAction(action) => format!("action \"{action}\" is built in"),
+            Self::HandlerShape(handler) => format!("{handler} cannot handle an action"),
+            Self::SecretKey { message, .. } => message.clone(),
+            Self::SecretUnreadable(name) => format!("secret \"{name}\" cannot be decrypted"),
+            Self::NotTrackable { table, reason } => format!("{table} cannot be tracked: {reason}"),
+            Self::NoIdColumn(table) => format!("table {table} has no column id"),
+            Self::NoExcludedColumn { table, column } => {
+                format!("table {table} has no column {column}, which its audit triggers exclude")
+            }
+            Self::TriggerProtocol { function, wanted } => {
+                format!("{function} must be fired {wanted}")
+            }
+            Self::Standby => "a standby sends nothing".into(),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::NotAuthenticated => {
+                "Call with a user session: the claim \"sub\" of request.jwt.claims names the user."
+            }
+            Self::NotMember => "Use a session whose tenant is p_tenant_id.",
+            Self::UnknownAction(_) => {
+                "The view plugin_webhooks.inbound_actions lists the actions of this database."
+            }
+            Self::NoSigningSecret => {
+                "Set secret_ref of the installation to the name of an existing secret."
+            }
+            Self::WrongSignature => {
+                "Sign the payload as PostgreSQL prints it (p_payload::text) with HMAC-SHA256 and send the digest in hex."
+            }
+            Self::RateLimit { .. } => "Wait a minute and try again.",
+            Self::TooLong(_) => "Send less, and no numbers with huge exponents.",
+            Self::MissingHost(_) => {
+                "Register an action of your own with plugin_webhooks.register_action."
+            }
+            Self::BuiltInAction(_) => "Choose another name.",
+            Self::HandlerShape(_) => {
+                "A handler is a function (tenant uuid, data jsonb) returns jsonb."
+            }
+            Self::SecretUnreadable(_) => {
+                "It was encrypted with another key: put the right file at plugin_webhooks.secret_key_file, \
+                 or store the secret again with plugin_webhooks.update_secret."
+            }
+            Self::NoIdColumn(_) => {
+                "An audited table needs a column named id that identifies the row."
+            }
+            Self::Standby => {
+                "Call it on the primary; delivery starts here by itself after a promotion."
+            }
+            Self::Invalid { hint, .. } | Self::SecretKey { hint, .. } => hint,
+            Self::Config(error) => return Some(format!("{}: {}", error.field, error.hint)),
+            Self::MissingPermission(permission) => {
+                return Some(format!(
+                    "Ask an administrator of the tenant for {permission}."
+                ));
+            }
+            Self::Required(name) => {
+                return Some(format!(
+                    "Pass a value for {name} that is neither null nor blank."
+                ));
+            }
+            Self::NoExcludedColumn { table, .. } => {
+                return Some(format!(
+                    "It was dropped or renamed. Say what to exclude now: \
+                     SELECT audit.track('{table}', ARRAY['column', ...])."
+                ));
+            }
+            Self::ForeignInstallation
+            | Self::ForeignReference(_)
+            | Self::Unknown(_)
+            | Self::UnknownReference { .. }
+            | Self::NoReferencedRow { .. }
+            | Self::StillReferenced { .. }
+            | Self::NotTrackable { .. }
+            | Self::TriggerProtocol { .. } => return None,
+        };
+        Some(hint.to_owned())
     }
 }
 
 impl From<Error> for ErrorReport {
     #[track_caller]
     fn from(error: Error) -> Self {
-        let (code, message, hint) = error.parts();
-        let report = ErrorReport::new(code, message, "plugin_webhooks");
-        match hint {
+        let report = ErrorReport::new(error.sqlstate(), error.message(), "plugin_webhooks");
+        match error.hint() {
             Some(hint) => report.set_hint(hint),
             None => report,
         }
