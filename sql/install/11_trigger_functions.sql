@@ -29,7 +29,7 @@ CREATE OR REPLACE FUNCTION plugin_webhooks.adopt() RETURNS trigger
     AS 'MODULE_PATHNAME', 'adopt_wrapper';
 COMMENT ON FUNCTION plugin_webhooks.adopt() IS
     'Trigger function of int.plugins and int.plugin_installations: the first row of a database without deliveries '
-    'makes this place the home of the data.';
+    'makes it the active instance of the data.';
 
 -- Among the extension's tables foreign keys do exist, and pg_restore -j loads tables in any order: until the data
 -- is active here they are not checked, and this stands in for them, except for rows that come from the dump.

@@ -8,8 +8,8 @@ CREATE TABLE IF NOT EXISTS plugin_webhooks.instance (
     since             timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 COMMENT ON TABLE plugin_webhooks.instance IS
-    'Where this data is at home. A dump carries the row along: where it does not describe the place it is in, nothing '
-    'is sent until plugin_webhooks.resume().';
+    'The active instance of this data. A dump carries the row along: where it does not describe the place it is in, '
+    'nothing is sent until plugin_webhooks.resume().';
 COMMENT ON COLUMN plugin_webhooks.instance.system_identifier IS 'The cluster, as pg_control_system() names it.';
 COMMENT ON COLUMN plugin_webhooks.instance.extension_oid IS
     'Oid of this CREATE EXTENSION: another one after a restore into the same database.';

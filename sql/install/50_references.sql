@@ -106,7 +106,7 @@ END
 $$;
 COMMENT ON FUNCTION plugin_webhooks.check_foreign_keys(boolean) IS
     'Whether the foreign keys among the extension''s tables are checked. Turned on by resume(), and by the worker of '
-    'a database that is at home. Raises 23503 for rows that break one. Executable by the owner only.';
+    'the active instance. Raises 23503 for rows that break one. Executable by the owner only.';
 
 -- An empty catalogue: this may be a restore.
 DO $$

@@ -190,7 +190,7 @@ fn taken_over(receiver: &Receiver) -> Database {
     database
 }
 
-/// Pause by pretending that the data is at home elsewhere, so that rows stay as they are made.
+/// Pause by pretending that the active instance is elsewhere, so that rows stay as they are made.
 fn in_every_status(client: &mut Client) {
     execute(
         client,
@@ -574,7 +574,7 @@ mod a_fresh_database {
     }
 
     #[test]
-    fn is_at_home_with_its_first_rows_however_they_come() {
+    fn is_active_with_its_first_rows_however_they_come() {
         let whole = "with plugin as (insert into int.plugins (key, name) values ('desk', 'Desk') returning id)
                      insert into int.plugin_installations (tenant_id, plugin_id) select gen_random_uuid(), id from plugin";
         let seeded = "set session_replication_role = replica;

@@ -198,7 +198,7 @@ fn clones_and_failover() {
     site.follow(include_str!("../../docs/clones-and-failover.md"));
     let recorded: String = value(&mut app, "select site from plugin_webhooks.instance");
     assert_eq!(recorded, "production");
-    wait_until(SOON, "the site to be at home", || {
+    wait_until(SOON, "the site to be active", || {
         paused(&mut site.app()).is_none()
     });
 }
