@@ -6,17 +6,17 @@
 mod support;
 
 mod audit;
+mod caller;
 mod config;
 mod documentation;
 mod enqueue;
-mod host;
 mod inbound;
 mod installation;
 mod limits;
 mod operator;
+mod plugin;
 mod privileges;
 mod processor;
-mod registration;
 mod schema;
 mod secrets;
 mod subscription;

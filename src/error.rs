@@ -264,7 +264,7 @@ impl From<Error> for ErrorReport {
     }
 }
 
-/// A warning for the log and the caller, with what to do about it.
+/// A warning for the server log and the caller, with what to do about it.
 pub fn warn(code: PgSqlErrorCode, message: impl Into<String>, hint: &str) {
     ErrorReport::new(code, message.into(), "plugin_webhooks")
         .set_hint(hint)

@@ -13,7 +13,7 @@ use pgrx::{PgTrigger, Uuid};
 use crate::error::{self, Error};
 use crate::{instance, pg};
 
-/// Of the trigger function that checks references.
+/// The C symbol of the trigger function that checks references.
 pub const CHECK_SYMBOL: &CStr = c"check_references_wrapper";
 
 type Row<'a> = PgHeapTuple<'a, AllocatedByPostgres>;
@@ -76,7 +76,7 @@ fn check(trigger: &PgTrigger<'_>) -> error::Result<()> {
     let Some(row) = trigger.new() else {
         return Ok(());
     };
-    // Of what a dump brings, the rest may come later.
+    // A restore may load the referenced row later.
     if trigger.event().fired_by_insert() && is_old(&row) && !instance::was_active() {
         return Ok(());
     }

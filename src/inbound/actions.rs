@@ -1,4 +1,4 @@
-//! The allowlist of actions: two built in, the rest registered by the extension's owner.
+//! The allowlist of actions: two built in, all others registered by the extension's owner.
 //! A handler runs with the rights of its own owner, never with those of the extension.
 
 use pgrx::Uuid;
@@ -57,7 +57,7 @@ fn run_registered(tenant: Uuid, action: &str, data: Jsonb) -> Result<Jsonb> {
     }
 }
 
-/// A partner chooses the text: it must not fill the log.
+/// A partner chooses the text: it must not fill the server log.
 fn shorten(action: &str) -> String {
     action.chars().take(100).collect()
 }

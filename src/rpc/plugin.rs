@@ -1,4 +1,4 @@
-//! The catalogue of plugins: `int.plugins` is written here and nowhere else.
+//! Plugins that can be installed: `int.plugins` is written here and nowhere else.
 
 use pgrx::Uuid;
 use pgrx::prelude::*;

@@ -1,6 +1,6 @@
 //! A secret by its name: from Supabase Vault (`vault`) where there is one, else from the embedded store
 //! (`store`), encrypted with a key that never enters the database (`key_file`). Plaintext lives in
-//! memory that is wiped; it never reaches a log or an error.
+//! memory that is wiped; it reaches neither the server log nor an error.
 
 mod key_file;
 mod store;

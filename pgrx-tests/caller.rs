@@ -23,8 +23,8 @@ mod tests {
         )
     }
 
-    /// Lets identity functions be asked directly, not only from within views.
-    fn open_identity() {
+    /// Lets the functions that tell the caller be asked directly, not only from within views.
+    fn open_caller_functions() {
         operator().run("grant usage on schema plugin_webhooks to anon, authenticated");
     }
 
@@ -34,7 +34,7 @@ mod tests {
 
     #[pg_extern]
     fn the_user_is_claim_sub() {
-        open_identity();
+        open_caller_functions();
         let user = uuid();
         for (claims, expected) in [
             (format!(r#"{{"sub": "{user}"}}"#), Some(&user)),
@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(context("", ""), None);
         assert_eq!(context("", "garbage"), None);
 
-        open_identity();
+        open_caller_functions();
         let admin = Caller::admin(&claimed);
         operator().run(&format!(
             "select set_config('app.current_tenant_id', '{set}', true)"
@@ -136,7 +136,7 @@ mod tests {
     #[pg_extern]
     fn auth_uid_is_asked_where_it_exists() {
         let tenant = Tenant::with_plugin("crm");
-        open_identity();
+        open_caller_functions();
         let hosts = uuid();
         schema("auth");
         operator().run(&format!(
