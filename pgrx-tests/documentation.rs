@@ -4,11 +4,13 @@
 mod tests {
     use crate::pgrx_tests::support::operator;
     use pgrx::prelude::*;
+    use plugin_webhooks_core::failure::FailureKind;
     use std::collections::BTreeSet;
 
     const SETTINGS: &str = include_str!("../docs/settings.md");
     const FUNCTIONS: &str = include_str!("../docs/functions.md");
     const ERRORS: &str = include_str!("../docs/errors.md");
+    const OPERATIONS: &str = include_str!("../docs/operations.md");
 
     /// The cells of the rows of all tables of a document.
     fn table_rows(document: &str) -> impl Iterator<Item = Vec<&str>> {
@@ -131,5 +133,22 @@ mod tests {
                 "{sqlstate} is not in docs/errors.md"
             );
         }
+    }
+
+    #[pg_extern]
+    fn every_kind_of_failure_is_documented_and_no_other() {
+        let kinds = FailureKind::ALL.map(FailureKind::as_str);
+        let (last, others) = kinds.split_last().expect("there are kinds");
+        let comment = operator().value(
+            "select col_description(attrelid, attnum) from pg_attribute
+             where attrelid = 'int.plugin_delivery_attempts'::regclass and attname = 'error_kind'",
+        );
+        let expected = format!("Null: delivered. Else {} or {last}.", others.join(", "));
+        assert_eq!(comment, expected);
+        let described = OPERATIONS
+            .lines()
+            .find_map(|line| line.strip_prefix("`error_kind` is null"))
+            .expect("a line about error_kind");
+        assert_eq!(code(described).collect::<Vec<_>>(), kinds);
     }
 }
