@@ -1,5 +1,5 @@
 //! Everything of `plugin_webhooks` that needs no PostgreSQL: signatures, configuration rules,
-//! address policy, failures, retry schedule, fair shares, request building and the HTTP sender threads.
+//! address policy, limits, kinds of failure, retry schedule, request building and the HTTP sender.
 //! It never calls into a database and never logs; callers decide what to do with its results.
 
 pub mod address_policy;

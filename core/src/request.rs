@@ -89,7 +89,8 @@ mod tests {
     #[test]
     fn the_configured_headers_come_first_then_ours() {
         let request = request(
-            r#"{"webhook_url": "https://example.com", "headers": {"B": "2", "A": "1", "x-plugin-signature": "forged", "Content-Type": "text/plain"}}"#,
+            r#"{"webhook_url": "https://example.com",
+                "headers": {"B": "2", "A": "1", "x-plugin-signature": "forged", "Content-Type": "text/plain"}}"#,
         );
         let expected = [
             ("B", "2"),

@@ -135,7 +135,12 @@ mod tests {
         }
 
         #[test]
-        fn notices_a_changed_bit(secret: Vec<u8>, mut body in prop::collection::vec(any::<u8>(), 1..200), at: prop::sample::Index, bit in 0..8_u32) {
+        fn notices_a_changed_bit(
+            secret: Vec<u8>,
+            mut body in prop::collection::vec(any::<u8>(), 1..200),
+            at: prop::sample::Index,
+            bit in 0..8_u32,
+        ) {
             let signature = sign(&secret, &body);
             let at = at.index(body.len());
             body[at] ^= 1_u8 << bit;

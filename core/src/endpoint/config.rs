@@ -68,10 +68,11 @@ impl Endpoint {
 /// are the plugin's own, are not looked at and may nest as deeply as PostgreSQL allows:
 ///
 /// - `webhook_url`: text, an absolute `http` or `https` URL with a host, without credentials,
-///   fragment, white space and control characters, at most [`MAX_URL_CHARS`](url::MAX_URL_CHARS) characters.
+///   fragment, white space and control characters, at most [`MAX_URL_CHARS`](super::MAX_URL_CHARS) characters.
 /// - `timeout_ms`: a whole number; out of range is legal and clamped when used.
-/// - `headers`: an object of texts, at most [`MAX_HEADERS`](headers::MAX_HEADERS) with [`MAX_HEADER_BYTES`](headers::MAX_HEADER_BYTES) bytes
-///   together, with legal names that are not reserved, and values of visible ASCII, space and tab.
+/// - `headers`: an object of texts, at most [`MAX_HEADERS`](super::MAX_HEADERS) with
+///   [`MAX_HEADER_BYTES`](super::MAX_HEADER_BYTES) bytes together, with legal names that are not
+///   reserved, and values of visible ASCII, space and tab.
 /// - `retry_schedule`: an array of at most [`MAX_DELAYS`] whole numbers, the seconds from
 ///   [`MIN_DELAY`] to [`MAX_DELAY`] after the first, second, … failure. The failure after the last
 ///   one is final; with an empty array the first one is.
@@ -220,7 +221,8 @@ fn validate_retry_schedule(value: &RawValue) -> Result<(), ConfigError> {
     let (min, max) = (MIN_DELAY.as_secs_f64(), MAX_DELAY.as_secs_f64());
     let error = |message: String| {
         let hint = format!(
-            "Give an array of at most {MAX_DELAYS} numbers of seconds from {min} to {max}, like [60, 300, 3600]; an empty one means a single attempt."
+            "Give an array of at most {MAX_DELAYS} numbers of seconds from {min} to {max}, \
+             like [60, 300, 3600]; an empty one means a single attempt."
         );
         ConfigError::new("retry_schedule", message, hint)
     };

@@ -1,5 +1,5 @@
-//! Owns how values of a configuration are read from the text that PostgreSQL printed. Knows none of
-//! the keys, and never changes a digit of a number on the way.
+//! Owns how values of a configuration are read: each stays the text that PostgreSQL printed until a
+//! rule asks for its type. Knows none of the keys.
 
 use std::fmt;
 

@@ -399,8 +399,18 @@ fn an_installation_may_bring_its_own_retry_schedule() {
 
 proptest! {
     #[test]
-    fn what_may_be_stored_can_be_read(url in "https?://[a-z]{1,8}(\\.[a-z]{2,5})?(:[1-9][0-9]{0,3})?/[!-~]{0,20}", name in "[A-Za-z0-9!#$%&'*+.^_`|~-]{1,20}", value in "[\t -~]{0,30}", timeout: i64) {
-        let config = serde_json::json!({"webhook_url": url, "headers": {name: value}, "timeout_ms": timeout}).to_string();
+    fn what_may_be_stored_can_be_read(
+        url in "https?://[a-z]{1,8}(\\.[a-z]{2,5})?(:[1-9][0-9]{0,3})?/[!-~]{0,20}",
+        name in "[A-Za-z0-9!#$%&'*+.^_`|~-]{1,20}",
+        value in "[\t -~]{0,30}",
+        timeout: i64,
+    ) {
+        let config = serde_json::json!({
+            "webhook_url": url,
+            "headers": {name: value},
+            "timeout_ms": timeout,
+        })
+        .to_string();
         if validate(&config).is_ok() {
             let endpoint = read_stored(Some(&config)).unwrap();
             let uri: http::Uri = endpoint.url.as_str().parse().unwrap();

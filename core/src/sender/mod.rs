@@ -1,4 +1,4 @@
-//! Owns the threads that speak HTTP: a [`Request`] goes in, an [`Outcome`] comes out.
+//! Owns the way of a request through the threads: a [`Request`] goes in, an [`Outcome`] comes out.
 //! Knows no database, no queue rows and no retry rules; never blocks its caller.
 
 mod attempt;
