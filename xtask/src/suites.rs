@@ -1,93 +1,147 @@
-//! `cargo xtask test`: every check and test, in the order from quick to slow.
+//! `cargo xtask test`: every check and test, in the order from quick to slow, or the wanted ones.
 
 use std::cell::OnceCell;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
+use clap::{Args, ValueEnum};
 use plugin_webhooks_kit::PACKAGE_VARIABLE;
 
+use crate::checkout::Checkout;
+use crate::names::Names;
 use crate::system::Purpose;
 use crate::tally::{Counts, Tally};
-use crate::workspace::{Build, Workspace, run as run_command, step};
-use crate::{in_database, install_script, tools};
+use crate::workspace::{Build, Workspace, step};
+use crate::{cargo_test, in_database, install_script, lints, tools};
 
 /// What the command line asks for.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Args)]
 pub struct Options {
+    /// Only this suite, without the lints
+    suite: Option<Suite>,
+    /// Only tests whose name contains one of these
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Leave rustfmt and clippy out
+    #[arg(long)]
     skip_lints: bool,
-    filters: Vec<String>,
 }
 
-impl Options {
-    pub fn parse(arguments: &[String]) -> Result<Options> {
-        let mut options = Options::default();
-        let mut arguments = arguments.iter();
-        while let Some(argument) = arguments.next() {
-            match argument.as_str() {
-                "--skip-lints" => options.skip_lints = true,
-                "--" => options.filters.extend(arguments.by_ref().cloned()),
-                unknown => {
-                    bail!("unknown argument `{unknown}`: filters come after `--`, see --help")
-                }
-            }
-        }
-        Ok(options)
-    }
-
-    /// Whether the filters let a test of this name through.
-    pub fn select(&self, name: &str) -> bool {
-        self.filters.is_empty() || self.filters.iter().any(|filter| name.contains(filter))
-    }
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Suite {
+    /// Tests that need no server, in seconds: core's and those of the commands
+    Core,
+    /// Tests inside a server (pgrx-tests/), and pgspot on the install script
+    Sql,
+    /// End-to-end tests on private servers (tests/), the crash matrix and the kit's own
+    E2e,
 }
 
-/// What the suites share.
-struct Run<'a> {
-    workspace: &'a Workspace,
-    options: &'a Options,
+/// What the parts share.
+struct Run {
+    checkout: Checkout,
+    names: Names,
+    workspace: OnceCell<Workspace>,
     package: OnceCell<PathBuf>,
 }
 
-type Suite = (&'static str, fn(&Run) -> Result<Counts>);
+/// A part of a suite, or a lint when it belongs to none.
+struct Part {
+    name: &'static str,
+    suite: Option<Suite>,
+    run: fn(&Run) -> Result<Counts>,
+}
 
-const LINTS: &[Suite] = &[("formatting", formatting), ("lints", clippy)];
-
-const TESTS: &[Suite] = &[
-    ("without a server", without_server),
-    ("inside the server", inside_server),
-    ("install script", install_script),
-    ("end to end", end_to_end),
+const PARTS: [Part; 6] = [
+    Part {
+        name: "formatting",
+        suite: None,
+        run: |run| lints::formatting(run.workspace()?),
+    },
+    Part {
+        name: "lints",
+        suite: None,
+        run: |run| lints::clippy(run.workspace()?),
+    },
+    Part {
+        name: "without a server",
+        suite: Some(Suite::Core),
+        run: |run| cargo_test::run(run.checkout.cargo(), &WITHOUT_SERVER, &run.names),
+    },
+    Part {
+        name: "inside the server",
+        suite: Some(Suite::Sql),
+        run: inside_server,
+    },
+    Part {
+        name: "install script",
+        suite: Some(Suite::Sql),
+        run: install_script,
+    },
+    Part {
+        name: "end to end",
+        suite: Some(Suite::E2e),
+        run: end_to_end,
+    },
 ];
 
-impl Run<'_> {
+const WITHOUT_SERVER: [&str; 2] = ["plugin_webhooks_core", "xtask"];
+const END_TO_END: [&str; 2] = ["plugin_webhooks_kit", "plugin_webhooks_e2e"];
+
+impl Options {
+    fn want(&self, part: &Part) -> bool {
+        match (self.suite, part.suite) {
+            (None, None) => !self.skip_lints,
+            (None, Some(_)) => true,
+            (Some(_), None) => false,
+            (Some(wanted), Some(suite)) => wanted == suite,
+        }
+    }
+}
+
+impl Run {
+    /// The workspace with everything that it takes to build; installs what is missing at the first call.
+    fn workspace(&self) -> Result<&Workspace> {
+        if let Some(workspace) = self.workspace.get() {
+            return Ok(workspace);
+        }
+        let workspace = tools::prepare(Purpose::Test)?;
+        Ok(self.workspace.get_or_init(|| workspace))
+    }
+
     /// The extension as it is shipped, but with debug assertions; built at the first call.
     fn package(&self) -> Result<&Path> {
         if let Some(package) = self.package.get() {
             return Ok(package);
         }
-        let package = self.workspace.package(Build::Debug)?;
+        let package = self.workspace()?.package(Build::Debug)?;
         Ok(self.package.get_or_init(|| package))
     }
 }
 
-pub fn run(options: &Options) -> Result<ExitCode> {
-    let workspace = tools::prepare(Purpose::Test)?;
+pub fn run(options: Options) -> Result<ExitCode> {
     let run = Run {
-        workspace: &workspace,
-        options,
+        checkout: Checkout::find()?,
+        names: Names::new(options.names.clone()),
+        workspace: OnceCell::new(),
         package: OnceCell::new(),
     };
-    let lints = if options.skip_lints { &[] } else { LINTS };
+    if options.suite.is_none() {
+        // What is missing is told before anything runs.
+        run.workspace()?;
+    }
     let mut tally = Tally::default();
-    for (name, suite) in lints.iter().chain(TESTS) {
-        step(name);
-        // A suite that cannot even run counts as one failure, and the others still run.
-        let counts = suite(&run).unwrap_or_else(|error| {
+    for part in PARTS.iter().filter(|part| options.want(part)) {
+        step(part.name);
+        let started = Instant::now();
+        // A part that cannot even run counts as one failure, and the others still run.
+        let counts = (part.run)(&run).unwrap_or_else(|error| {
             eprintln!("error: {error:#}");
             Counts::one(false)
         });
-        tally.record(name, counts);
+        tally.record(part.name, counts, started.elapsed());
     }
     step("result");
     let total = tally.total();
@@ -103,115 +157,58 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     })
 }
 
-fn formatting(run: &Run) -> Result<Counts> {
-    run_command(run.workspace.cargo().args(["fmt", "--all", "--check"]))
-        .context("the code is not formatted: run `cargo fmt --all`")?;
-    Ok(Counts::one(true))
-}
-
-fn clippy(run: &Run) -> Result<Counts> {
-    const EXTENSION: &str = "clippy --quiet --package plugin_webhooks --lib --no-default-features";
-    const OTHERS: &str = "clippy --quiet --workspace --exclude plugin_webhooks --all-targets";
-    let features = format!("{} pg_test", run.workspace.pg_feature());
-    let mut extension = run.workspace.cargo();
-    extension
-        .args(EXTENSION.split(' '))
-        .args(["--features", &features]);
-    let mut others = run.workspace.cargo();
-    others.args(OTHERS.split(' '));
-    let mut counts = Counts::default();
-    for mut command in [extension, others] {
-        command.args(["--", "-D", "warnings"]);
-        let result = run_command(&mut command);
-        if let Err(error) = &result {
-            eprintln!("error: {error:#}");
-        }
-        counts.add(Counts::one(result.is_ok()));
-    }
-    Ok(counts)
-}
-
-fn without_server(run: &Run) -> Result<Counts> {
-    let packages = ["plugin_webhooks_core", "xtask"];
-    cargo_test(run.workspace.cargo(), &packages, run.options)
-}
-
 fn inside_server(run: &Run) -> Result<Counts> {
-    in_database::run(run.workspace, run.options)
+    if !in_database::any(run.checkout.root(), &run.names)? {
+        return Ok(Counts::default());
+    }
+    in_database::run(run.workspace()?, &run.names)
 }
 
 fn install_script(run: &Run) -> Result<Counts> {
-    if !run.options.select("install_script") {
+    if !run.names.select("install_script") {
         return Ok(Counts::default());
     }
-    install_script::check(run.workspace, run.package()?)
+    install_script::check(run.workspace()?, run.package()?)
 }
 
 fn end_to_end(run: &Run) -> Result<Counts> {
-    let mut cargo = run.workspace.cargo();
+    if !cargo_test::any(run.checkout.cargo(), &END_TO_END, &run.names)? {
+        return Ok(Counts::default());
+    }
+    let mut cargo = run.checkout.cargo();
     cargo
         .env(PACKAGE_VARIABLE, run.package()?)
-        .env("PG_CONFIG", run.workspace.pg_config());
-    cargo_test(
-        cargo,
-        &["plugin_webhooks_kit", "plugin_webhooks_e2e"],
-        run.options,
-    )
-}
-
-fn cargo_test(mut cargo: Command, packages: &[&str], options: &Options) -> Result<Counts> {
-    cargo.args(["test", "--no-fail-fast"]);
-    for package in packages {
-        cargo.args(["--package", package]);
-    }
-    cargo
-        .arg("--")
-        .arg("--format=pretty")
-        .args(&options.filters);
-    let mut child = cargo
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot run cargo")?;
-    let output = child.stdout.take().context("cargo has an output")?;
-    let mut counts = Counts::default();
-    for line in BufReader::new(output).split(b'\n') {
-        let line = line.context("cannot read what cargo prints")?;
-        let line = String::from_utf8_lossy(&line);
-        println!("{line}");
-        counts.add(Counts::of_libtest(&line).unwrap_or_default());
-    }
-    let status = child.wait().context("cannot wait for cargo")?;
-    if !status.success() && counts.failed == 0 {
-        // A test binary that did not compile, or died, has no closing line.
-        counts.add(Counts::one(false));
-    }
-    Ok(counts)
+        .env("PG_CONFIG", run.workspace()?.pg_config());
+    cargo_test::run(cargo, &END_TO_END, &run.names)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(words: &[&str]) -> Result<Options> {
-        Options::parse(
-            &words
-                .iter()
-                .map(|word| word.to_string())
-                .collect::<Vec<_>>(),
-        )
+    fn parts(suite: Option<Suite>, skip_lints: bool) -> Vec<&'static str> {
+        let options = Options {
+            suite,
+            names: Vec::new(),
+            skip_lints,
+        };
+        let wanted = PARTS.iter().filter(|part| options.want(part));
+        wanted.map(|part| part.name).collect()
     }
 
     #[test]
-    fn filters_follow_two_dashes() {
-        let options = parse(&["--skip-lints", "--", "queue", "--skip-lints"]).expect("valid");
-        assert_eq!(options.filters, ["queue", "--skip-lints"]);
-        assert!(options.skip_lints && options.select("the_queue") && !options.select("worker"));
-        assert!(parse(&["queue"]).is_err());
+    fn without_a_suite_everything_runs() {
+        assert_eq!(parts(None, false).len(), PARTS.len());
+        assert_eq!(parts(None, true).len(), PARTS.len() - 2);
     }
 
     #[test]
-    fn without_filters_everything_runs() {
-        assert!(parse(&[]).expect("valid").select("anything"));
+    fn a_suite_runs_alone() {
+        assert_eq!(parts(Some(Suite::Core), false), ["without a server"]);
+        assert_eq!(
+            parts(Some(Suite::Sql), true),
+            ["inside the server", "install script"]
+        );
+        assert_eq!(parts(Some(Suite::E2e), false), ["end to end"]);
     }
 }

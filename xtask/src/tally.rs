@@ -1,6 +1,7 @@
 //! What ran and how it went.
 
 use std::fmt::{self, Display};
+use std::time::Duration;
 
 /// Passed and failed tests of one suite.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,16 +40,16 @@ impl Counts {
 
 /// All suites of a run; prints as a table whose last line is `N passed, M failed`.
 #[derive(Default)]
-pub struct Tally(Vec<(&'static str, Counts)>);
+pub struct Tally(Vec<(&'static str, Counts, Duration)>);
 
 impl Tally {
-    pub fn record(&mut self, suite: &'static str, counts: Counts) {
-        self.0.push((suite, counts));
+    pub fn record(&mut self, suite: &'static str, counts: Counts, time: Duration) {
+        self.0.push((suite, counts, time));
     }
 
     pub fn total(&self) -> Counts {
         let mut total = Counts::default();
-        self.0.iter().for_each(|(_, counts)| total.add(*counts));
+        self.0.iter().for_each(|(_, counts, _)| total.add(*counts));
         total
     }
 }
@@ -58,15 +59,17 @@ impl Display for Tally {
         let width = self
             .0
             .iter()
-            .map(|(suite, _)| suite.len())
+            .map(|(suite, ..)| suite.len())
             .max()
             .unwrap_or(0);
-        writeln!(f, "{:width$}  passed  failed", "")?;
-        for (suite, counts) in &self.0 {
+        writeln!(f, "{:width$}  passed  failed  seconds", "")?;
+        for (suite, counts, time) in &self.0 {
             writeln!(
                 f,
-                "{suite:width$}  {:6}  {:6}",
-                counts.passed, counts.failed
+                "{suite:width$}  {:6}  {:6}  {:7.0}",
+                counts.passed,
+                counts.failed,
+                time.as_secs_f64()
             )?;
         }
         let total = self.total();
@@ -101,8 +104,9 @@ mod tests {
                 passed: 2,
                 failed: 1,
             },
+            Duration::from_secs(1),
         );
-        tally.record("another", Counts::one(true));
+        tally.record("another", Counts::one(true), Duration::ZERO);
         assert_eq!(tally.to_string().lines().last(), Some("3 passed, 1 failed"));
     }
 }

@@ -6,10 +6,12 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
+use crate::checkout::Checkout;
 use crate::system::{self, Purpose};
 use crate::workspace::{Workspace, run, step};
 
 const CARGO_PGRX: &str = "0.18.1";
+const CARGO_MUTANTS: &str = "27.1.0";
 const PGSPOT: &str = "0.9.4";
 /// The SQL parser inside pgspot.
 const PGLAST: &str = "7.21";
@@ -17,49 +19,63 @@ const PGLAST: &str = "7.21";
 /// A workspace in which the extension can be built.
 pub fn prepare(purpose: Purpose) -> Result<Workspace> {
     let mut workspace = Workspace::new(system::prepare(purpose)?)?;
-    if !is_cargo_pgrx(workspace.cargo_pgrx()) {
-        let program = install_cargo_pgrx(&workspace)?;
+    if !is_version(workspace.cargo_pgrx(), CARGO_PGRX) {
+        let program = install_cargo_pgrx(workspace.checkout())?;
         workspace.use_cargo_pgrx(program);
     }
     workspace.write_pgrx_home()?;
     Ok(workspace)
 }
 
-fn is_cargo_pgrx(mut command: Command) -> bool {
+fn is_version(mut command: Command, version: &str) -> bool {
     let output = command.arg("--version").stderr(Stdio::null()).output();
     output.is_ok_and(|output| {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        output.status.success() && text.split_whitespace().any(|word| word == CARGO_PGRX)
+        output.status.success() && text.split_whitespace().any(|word| word == version)
     })
 }
 
-fn install_cargo_pgrx(workspace: &Workspace) -> Result<PathBuf> {
-    let tools = workspace.target().join("tools");
-    let program = tools.join("bin/cargo-pgrx");
+fn install_cargo_pgrx(checkout: &Checkout) -> Result<PathBuf> {
+    let program = checkout.tools().join("bin/cargo-pgrx");
     let mut installed = Command::new(&program);
     installed.arg("pgrx");
-    if is_cargo_pgrx(installed) {
-        return Ok(program);
+    if !is_version(installed, CARGO_PGRX) {
+        install(checkout, "cargo-pgrx", CARGO_PGRX)?;
     }
+    Ok(program)
+}
+
+/// The program cargo-mutants.
+pub fn cargo_mutants(checkout: &Checkout) -> Result<PathBuf> {
+    let program = checkout.tools().join("bin/cargo-mutants");
+    let mut installed = Command::new(&program);
+    installed.arg("mutants");
+    if !is_version(installed, CARGO_MUTANTS) {
+        install(checkout, "cargo-mutants", CARGO_MUTANTS)?;
+    }
+    Ok(program)
+}
+
+fn install(checkout: &Checkout, name: &str, version: &str) -> Result<()> {
+    let tools = checkout.tools();
     step(&format!(
-        "building cargo-pgrx {CARGO_PGRX} into {}: once, about 5 minutes",
+        "building {name} {version} into {}: once, a few minutes",
         tools.display()
     ));
-    let mut install = workspace.cargo();
+    let mut install = checkout.cargo();
     install
         .args(["install", "--locked", "--force", "--quiet", "--root"])
         .arg(&tools);
     // Its own build directory, which cargo deletes afterwards.
     install
-        .arg(format!("cargo-pgrx@{CARGO_PGRX}"))
+        .arg(format!("{name}@{version}"))
         .env_remove("CARGO_TARGET_DIR");
-    run(&mut install).context("cargo-pgrx cannot be installed: check the network")?;
-    Ok(program)
+    run(&mut install).with_context(|| format!("{name} cannot be installed: check the network"))
 }
 
 /// The program pgspot, in a virtual environment of its own.
 pub fn pgspot(workspace: &Workspace) -> Result<PathBuf> {
-    let venv = workspace.target().join("pgspot-venv");
+    let venv = workspace.checkout().target().join("pgspot-venv");
     let (program, stamp) = (venv.join("bin/pgspot"), venv.join("requirements.txt"));
     let requirements = format!("pgspot=={PGSPOT}\npglast=={PGLAST}\n");
     if fs::read_to_string(&stamp).ok().as_deref() == Some(&requirements) && program.exists() {

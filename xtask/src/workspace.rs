@@ -1,19 +1,17 @@
-//! Where things are, and how cargo and cargo-pgrx are called: always with the same environment, so
-//! that one command does not undo the build of another.
+//! The repository with a PostgreSQL to build the extension for, and the extension's packages.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::checkout::Checkout;
 use crate::upgrade_script;
 
-/// The checkout, its build directory and the PostgreSQL to build for.
+/// The checkout and the PostgreSQL to build for.
 pub struct Workspace {
-    root: PathBuf,
-    target: PathBuf,
+    checkout: Checkout,
     pg_config: PathBuf,
     pg_major: u32,
     cargo_pgrx: Option<PathBuf>,
@@ -32,24 +30,21 @@ pub enum Build {
 
 impl Workspace {
     pub fn new(pg_config: PathBuf) -> Result<Workspace> {
-        let root = root()?;
-        let target = target(&root);
         let pg_major = pg_major(&pg_config)?;
         Ok(Workspace {
-            root,
-            target,
+            checkout: Checkout::find()?,
             pg_config,
             pg_major,
             cargo_pgrx: None,
         })
     }
 
-    pub fn root(&self) -> &Path {
-        &self.root
+    pub fn checkout(&self) -> &Checkout {
+        &self.checkout
     }
 
-    pub fn target(&self) -> &Path {
-        &self.target
+    pub fn root(&self) -> &Path {
+        self.checkout.root()
     }
 
     pub fn pg_config(&self) -> &Path {
@@ -68,7 +63,7 @@ impl Workspace {
 
     /// Writes cargo-pgrx's configuration, which would otherwise live in the home directory.
     pub fn write_pgrx_home(&self) -> Result<()> {
-        let home = self.pgrx_home();
+        let home = self.checkout.pgrx_home();
         fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
         let config = home.join("config.toml");
         let text = format!("[configs]\n{} = {:?}\n", self.pg_feature(), self.pg_config);
@@ -80,40 +75,16 @@ impl Workspace {
         Ok(())
     }
 
-    fn pgrx_home(&self) -> PathBuf {
-        self.target.join("pgrx-home")
-    }
-
     pub fn cargo(&self) -> Command {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        self.building(Command::new(cargo))
+        self.checkout.cargo()
     }
 
     pub fn cargo_pgrx(&self) -> Command {
-        match &self.cargo_pgrx {
-            None => {
-                let mut command = self.cargo();
-                command.arg("pgrx");
-                command
-            }
-            Some(program) => {
-                let mut command = self.building(Command::new(program));
-                command.arg("pgrx");
-                command
-            }
-        }
-    }
-
-    fn building(&self, mut command: Command) -> Command {
-        for (name, _) in std::env::vars_os() {
-            if set_by_cargo_run(&name) {
-                command.env_remove(name);
-            }
-        }
-        command
-            .current_dir(&self.root)
-            .env("CARGO_TARGET_DIR", &self.target)
-            .env("PGRX_HOME", self.pgrx_home());
+        let mut command = match &self.cargo_pgrx {
+            None => self.cargo(),
+            Some(program) => self.checkout.command(program),
+        };
+        command.arg("pgrx");
         command
     }
 
@@ -124,7 +95,7 @@ impl Workspace {
             Build::Debug => "debug",
             Build::DebugWithTests => "pg_test",
         };
-        let package = self.target.join("package").join(name);
+        let package = self.checkout.target().join("package").join(name);
         if package.exists() {
             // A file of an earlier version must not stay.
             fs::remove_dir_all(&package)
@@ -145,7 +116,7 @@ impl Workspace {
         // Compiler messages and errors go to standard error; the rest is a list of copied files.
         run(command.stdout(Stdio::null())).context("the extension does not build")?;
         upgrade_script::write(
-            &self.root.join(upgrade_script::RELEASED),
+            &self.root().join(upgrade_script::RELEASED),
             env!("CARGO_PKG_VERSION"),
             &self.install_script(&package)?,
         )?;
@@ -185,33 +156,6 @@ pub fn shown(command: &Command) -> String {
 /// Announces a step.
 pub fn step(what: &str) {
     println!("\n==> {what}");
-}
-
-/// What `cargo run` tells this program about itself would make cargo build other crates again.
-fn set_by_cargo_run(name: &OsStr) -> bool {
-    let name = name.to_string_lossy();
-    name.starts_with("CARGO_PKG_")
-        || name.starts_with("CARGO_MANIFEST_")
-        || name == "CARGO_CRATE_NAME"
-        || name == "CARGO_BIN_NAME"
-        || name == "LD_LIBRARY_PATH"
-}
-
-/// The checkout.
-pub fn root() -> Result<PathBuf> {
-    let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
-        .context("run this by `cargo xtask` inside the repository")?;
-    let root = Path::new(&manifest)
-        .parent()
-        .context("xtask/ lies in the repository")?;
-    Ok(root.to_owned())
-}
-
-fn target(root: &Path) -> PathBuf {
-    match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(target) => std::path::absolute(&target).unwrap_or_else(|_| target.into()),
-        None => root.join("target"),
-    }
 }
 
 fn pg_major(pg_config: &Path) -> Result<u32> {
