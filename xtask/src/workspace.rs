@@ -103,7 +103,7 @@ impl Workspace {
         }
         let mut command = self.cargo_pgrx();
         command
-            .arg("package")
+            .args(["package", "--package", "plugin_webhooks"])
             .arg("--pg-config")
             .arg(&self.pg_config);
         command.arg("--out-dir").arg(&package);

@@ -68,7 +68,7 @@ impl Tree {
     /// A tree with the extension of `PLUGIN_WEBHOOKS_PACKAGE`.
     pub fn from_environment() -> Tree {
         let package = std::env::var_os(PACKAGE_VARIABLE).unwrap_or_else(|| {
-            panic!("{PACKAGE_VARIABLE} is not set: run `cargo xtask test`, which builds the extension and sets it")
+            panic!("{PACKAGE_VARIABLE} is not set: run `cargo xtask test e2e`, which builds the extension and sets it")
         });
         Tree::create(&pg_config(), Path::new(&package))
     }
