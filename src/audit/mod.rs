@@ -3,20 +3,22 @@
 //! code of its owner); only the insert runs as the owner of the audit log.
 #![expect(unsafe_code, reason = "tuples of a trigger")]
 
+mod column;
 mod origin;
 mod table;
 mod to_jsonb;
 mod track;
+mod transition;
 mod writer;
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::prelude::*;
 
+use self::table::Table;
+use self::to_jsonb::{Version, Versions};
+use self::transition::Transition;
 use self::writer::Log;
-use table::Table;
-use to_jsonb::{Version, Versions};
-
 use crate::change::Operation;
 use crate::error::{self, Error};
 
@@ -59,10 +61,12 @@ fn log(trigger: &pgrx::PgTrigger<'_>) -> error::Result<()> {
     }
 }
 
-/// SAFETY: the data of a row-level trigger fired by the operation.
+/// # Safety
+/// The data is that of a row-level trigger that runs now, fired by the operation.
 unsafe fn log_row(data: &pg_sys::TriggerData, operation: Operation) -> error::Result<()> {
     let table = Table::of(data.tg_relation)?;
-    // SAFETY: as promised by the caller.
+    // SAFETY: a row trigger has the row of the operation, for an update the new one beside it; they live until
+    // the trigger returns.
     unsafe {
         let first = unpacked(data.tg_relation, data.tg_trigtuple);
         let versions = match operation {
@@ -80,9 +84,10 @@ unsafe fn log_row(data: &pg_sys::TriggerData, operation: Operation) -> error::Re
     Ok(())
 }
 
-/// SAFETY: a row of the open relation.
+/// # Safety
+/// The relation is open, and the tuple is a row of it.
 unsafe fn unpacked(relation: pg_sys::Relation, tuple: pg_sys::HeapTuple) -> Version {
-    // SAFETY: as promised by the caller; both arrays have room for every column.
+    // SAFETY: both arrays have room for every column of the relation; the tuple may have fewer.
     unsafe {
         let descriptor = (*relation).rd_att;
         let width = (*descriptor).natts as usize;
@@ -93,117 +98,31 @@ unsafe fn unpacked(relation: pg_sys::Relation, tuple: pg_sys::HeapTuple) -> Vers
     }
 }
 
-/// SAFETY: the data of a statement-level trigger fired by the operation.
+/// # Safety
+/// The data is that of a statement-level trigger that runs now, fired by the operation.
 unsafe fn log_statement(data: &pg_sys::TriggerData, operation: Operation) -> error::Result<()> {
-    // SAFETY: as promised by the caller.
+    // SAFETY: the relation of a running trigger is open, its transition tables live until it returns, and a
+    // row is used before the next one is asked for.
     unsafe {
         let kind = (*(*data.tg_relation).rd_rel).relkind as u8;
         // Between partitions a row may come without its other version, and it has lost its table.
         if kind != pg_sys::RELKIND_RELATION {
             return Err(PROTOCOL.into());
         }
-        let mut old = Rows::of(data.tg_relation, data.tg_oldtable, operation.has_old())?;
-        let mut new = Rows::of(data.tg_relation, data.tg_newtable, operation.has_new())?;
-        if let Some(first) = next(&mut old, &mut new) {
+        let mut rows = Transition::of(data, operation).ok_or(PROTOCOL)?;
+        if let Some(first) = rows.next() {
             let table = Table::of(data.tg_relation)?;
             if !table.is_recorded_by_row(operation) {
                 let mut log = Log::open(table, operation);
                 log.add(first);
-                while let Some(versions) = next(&mut old, &mut new) {
+                while let Some(versions) = rows.next() {
                     log.add(versions);
                     pg_sys::check_for_interrupts!();
                 }
                 log.close();
             }
         }
-        for rows in [old, new].into_iter().flatten() {
-            rows.close();
-        }
+        rows.close();
     }
     Ok(())
-}
-
-/// The old and the new version of an updated row stand at the same place in their tables.
-///
-/// SAFETY: the transition tables live.
-unsafe fn next(old: &mut Option<Rows>, new: &mut Option<Rows>) -> Option<Versions> {
-    // SAFETY: as promised by the caller.
-    unsafe {
-        match (old, new) {
-            (Some(old), Some(new)) => {
-                let (old, new) = (old.next()?, new.next()?);
-                Some(Versions::Updated { old, new })
-            }
-            (Some(old), None) => old.next().map(Versions::Deleted),
-            (None, Some(new)) => new.next().map(Versions::Inserted),
-            (None, None) => None,
-        }
-    }
-}
-
-/// Reads a transition table.
-struct Rows {
-    store: *mut pg_sys::Tuplestorestate,
-    pointer: i32,
-    slot: *mut pg_sys::TupleTableSlot,
-    width: i32,
-}
-
-impl Rows {
-    /// `None` when the operation has no such rows.
-    ///
-    /// SAFETY: the relation is open, the store null or live.
-    unsafe fn of(
-        relation: pg_sys::Relation,
-        store: *mut pg_sys::Tuplestorestate,
-        wanted: bool,
-    ) -> error::Result<Option<Rows>> {
-        if !wanted {
-            return Ok(None);
-        }
-        if store.is_null() {
-            return Err(PROTOCOL.into());
-        }
-        // SAFETY: as promised by the caller. A read pointer of its own: others read the same store.
-        unsafe {
-            let pointer =
-                pg_sys::tuplestore_alloc_read_pointer(store, pg_sys::EXEC_FLAG_REWIND as i32);
-            pg_sys::tuplestore_select_read_pointer(store, pointer);
-            pg_sys::tuplestore_rescan(store);
-            let descriptor = (*relation).rd_att;
-            Ok(Some(Rows {
-                store,
-                pointer,
-                slot: pg_sys::MakeSingleTupleTableSlot(
-                    descriptor,
-                    &raw const pg_sys::TTSOpsMinimalTuple,
-                ),
-                width: (*descriptor).natts,
-            }))
-        }
-    }
-
-    /// The next row; good until the one after it is asked for.
-    ///
-    /// SAFETY: the store lives.
-    unsafe fn next(&mut self) -> Option<Version> {
-        // SAFETY: as promised by the caller.
-        unsafe {
-            // What an audited row calls may read the same store.
-            pg_sys::tuplestore_select_read_pointer(self.store, self.pointer);
-            if !pg_sys::tuplestore_gettupleslot(self.store, true, false, self.slot) {
-                return None;
-            }
-            pg_sys::slot_getsomeattrs_int(self.slot, self.width);
-            Some(Version {
-                values: (*self.slot).tts_values,
-                nulls: (*self.slot).tts_isnull,
-            })
-        }
-    }
-
-    fn close(self) {
-        // SAFETY: the slot is this value's own.
-        unsafe { pg_sys::ExecDropSingleTupleTableSlot(self.slot) }
-    }
 }

@@ -1,4 +1,4 @@
-//! What the audit log has to know about a tracked table, learnt once and kept until it changes.
+//! What capture has to know about a tracked table, learnt once and kept until it changes. Reads no row.
 #![expect(unsafe_code, reason = "relcache entries by pointer")]
 
 use std::cell::RefCell;
@@ -9,50 +9,13 @@ use std::rc::Rc;
 
 use pgrx::pg_sys;
 
+use super::column::Column;
 use crate::change::{Operation, table_key};
 use crate::error::{self, Error};
 use crate::pg::{self, cache};
 
 /// The trigger function's symbol in this library.
 pub const SYMBOL: &CStr = c"log_entity_change_wrapper";
-
-/// How a value of a column becomes jsonb; the result is always that of `to_jsonb(row)`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Bool,
-    Int2,
-    Int4,
-    Int8,
-    /// Printed, then read as numeric unless it is NaN or infinite.
-    Number,
-    /// The value's own bytes.
-    Text,
-    Uuid,
-    /// Date, timestamp and timestamptz, by type.
-    DateTime,
-    Jsonb,
-    /// Printed by the type's output function.
-    Printed,
-    /// `to_jsonb(value)`: arrays, composites, json, types with a cast to json.
-    Other,
-}
-
-/// A column that is written to the log.
-pub struct Column {
-    /// Position in the row, from 0.
-    pub index: usize,
-    pub kind: Kind,
-    /// The type below all domains.
-    pub base_type: pg_sys::Oid,
-    pub by_value: bool,
-    pub length: i16,
-    /// The type's output function; for `Kind::Other` it is to_jsonb of this type.
-    pub function: *mut pg_sys::FmgrInfo,
-    pub name: *const std::ffi::c_char,
-    pub name_length: i32,
-    /// The name as a text datum.
-    pub name_text: pg_sys::Datum,
-}
 
 /// Triggers that call the audit function for each row.
 struct RowTrigger {
@@ -154,13 +117,14 @@ impl Table {
         }
     }
 
-    /// SAFETY: `relation` is open; the current memory context is the table's own.
+    /// # Safety
+    /// `relation` is open; the current memory context is the table's own.
     unsafe fn fill(&mut self, relation: pg_sys::Relation) -> error::Result<()> {
         let full_name = format!("{}.{}", self.schema, self.name);
         self.key = table_key(&self.schema, &self.name);
         self.schema_text = pg::text_datum(&self.schema);
         self.name_text = pg::text_datum(&self.name);
-        // SAFETY: as promised by the caller.
+        // SAFETY: the relation stays open while its triggers and its row type are read.
         let (descriptor, excluded) = unsafe {
             self.row_triggers = row_triggers(relation);
             ((*relation).rd_att, excluded_columns(relation))
@@ -211,150 +175,12 @@ impl Table {
     }
 }
 
-impl Column {
-    fn none() -> Column {
-        Column {
-            index: 0,
-            kind: Kind::Printed,
-            base_type: pg_sys::InvalidOid,
-            by_value: true,
-            length: 0,
-            function: std::ptr::null_mut(),
-            name: std::ptr::null(),
-            name_length: 0,
-            name_text: pg_sys::Datum::null(),
-        }
-    }
-
-    fn of(index: usize, attribute: &pg_sys::FormData_pg_attribute, name: &str) -> Column {
-        // SAFETY: catalogue look-ups; the results live in the current memory context, the table's.
-        unsafe {
-            let base_type = pg_sys::getBaseType(attribute.atttypid);
-            let kind = kind_of(base_type);
-            let name_text = pg::text_datum(name);
-            Column {
-                index,
-                kind,
-                base_type,
-                by_value: attribute.attbyval,
-                length: attribute.attlen,
-                function: if kind == Kind::Other {
-                    to_jsonb_of(attribute.atttypid)
-                } else {
-                    output_function(attribute.atttypid)
-                },
-                name: pgrx::vardata_any(name_text.cast_mut_ptr()),
-                name_length: name.len() as i32,
-                name_text,
-            }
-        }
-    }
-
-    /// A column that is only ever printed, whatever its type.
-    fn printed(index: usize, attribute: &pg_sys::FormData_pg_attribute, name: &str) -> Column {
-        let mut column = Column::of(index, attribute, name);
-        if column.kind == Kind::Other {
-            column.kind = Kind::Printed;
-            // SAFETY: inside a transaction.
-            column.function = unsafe { output_function(attribute.atttypid) };
-        }
-        column
-    }
-
-    /// What jsonb sorts keys by: shorter first, then by bytes.
-    fn key(&self) -> (i32, &[u8]) {
-        // SAFETY: the name lives as long as the table.
-        let bytes = unsafe {
-            std::slice::from_raw_parts(self.name.cast::<u8>(), self.name_length as usize)
-        };
-        (self.name_length, bytes)
-    }
-}
-
-/// SAFETY: inside a transaction.
-unsafe fn kind_of(base_type: pg_sys::Oid) -> Kind {
-    match base_type {
-        pg_sys::BOOLOID => Kind::Bool,
-        pg_sys::INT2OID => Kind::Int2,
-        pg_sys::INT4OID => Kind::Int4,
-        pg_sys::INT8OID => Kind::Int8,
-        pg_sys::NUMERICOID | pg_sys::FLOAT4OID | pg_sys::FLOAT8OID => Kind::Number,
-        pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID => Kind::Text,
-        pg_sys::UUIDOID => Kind::Uuid,
-        pg_sys::DATEOID | pg_sys::TIMESTAMPOID | pg_sys::TIMESTAMPTZOID => Kind::DateTime,
-        pg_sys::JSONBOID => Kind::Jsonb,
-        pg_sys::JSONOID => Kind::Other,
-        // SAFETY: as promised by the caller.
-        other => unsafe {
-            let composed = pg_sys::get_element_type(other) != pg_sys::InvalidOid
-                || other == pg_sys::RECORDARRAYOID
-                || pg_sys::type_is_rowtype(other);
-            if composed
-                || (other.to_u32() >= pg_sys::FirstNormalObjectId && has_cast_to_json(other))
-            {
-                Kind::Other
-            } else {
-                Kind::Printed
-            }
-        },
-    }
-}
-
-/// SAFETY: inside a transaction.
-unsafe fn has_cast_to_json(type_oid: pg_sys::Oid) -> bool {
-    let mut function = pg_sys::InvalidOid;
-    // SAFETY: as promised by the caller.
-    let path = unsafe {
-        pg_sys::find_coercion_pathway(
-            pg_sys::JSONOID,
-            type_oid,
-            pg_sys::CoercionContext::COERCION_EXPLICIT,
-            &mut function,
-        )
-    };
-    path == pg_sys::CoercionPathType::COERCION_PATH_FUNC
-}
-
-/// SAFETY: inside a transaction.
-unsafe fn output_function(type_oid: pg_sys::Oid) -> *mut pg_sys::FmgrInfo {
-    // SAFETY: as promised by the caller; the result is the current memory context's.
-    unsafe {
-        let mut oid = pg_sys::InvalidOid;
-        let mut varlena = false;
-        pg_sys::getTypeOutputInfo(type_oid, &mut oid, &mut varlena);
-        let function = pg_sys::palloc0(size_of::<pg_sys::FmgrInfo>()).cast();
-        pg_sys::fmgr_info(oid, function);
-        function
-    }
-}
-
-/// to_jsonb learns the type of its argument from the expression it is called in: the smallest such
-/// expression. SAFETY: inside a transaction.
-unsafe fn to_jsonb_of(type_oid: pg_sys::Oid) -> *mut pg_sys::FmgrInfo {
-    // SAFETY: as promised by the caller; the result is the current memory context's.
-    unsafe {
-        let argument = pg_sys::makeNullConst(type_oid, -1, pg_sys::InvalidOid);
-        let arguments = pg_sys::lappend(std::ptr::null_mut(), argument.cast());
-        let expression = pg_sys::makeFuncExpr(
-            pg_sys::Oid::from(pg_sys::F_TO_JSONB),
-            pg_sys::JSONBOID,
-            arguments,
-            pg_sys::InvalidOid,
-            pg_sys::InvalidOid,
-            pg_sys::CoercionForm::COERCE_EXPLICIT_CALL,
-        );
-        let function: *mut pg_sys::FmgrInfo = pg_sys::palloc0(size_of::<pg_sys::FmgrInfo>()).cast();
-        pg_sys::fmgr_info(pg_sys::Oid::from(pg_sys::F_TO_JSONB), function);
-        (*function).fn_expr = expression.cast();
-        function
-    }
-}
-
-/// SAFETY: `relation` is open.
+/// # Safety
+/// `relation` is open.
 unsafe fn row_triggers(relation: pg_sys::Relation) -> Vec<RowTrigger> {
     const ROW_AFTER: i16 = pg_sys::TRIGGER_TYPE_ROW as i16;
     const NOT_AFTER: i16 = (pg_sys::TRIGGER_TYPE_BEFORE | pg_sys::TRIGGER_TYPE_INSTEAD) as i16;
-    // SAFETY: as promised by the caller.
+    // SAFETY: the relation stays open while they are read.
     let triggers = unsafe { pg::triggers(relation) };
     triggers
         .iter()
@@ -371,9 +197,12 @@ unsafe fn row_triggers(relation: pg_sys::Relation) -> Vec<RowTrigger> {
         .collect()
 }
 
-/// The arguments of every trigger that calls the audit function. SAFETY: `relation` is open.
+/// The arguments of every trigger that calls the audit function.
+///
+/// # Safety
+/// `relation` is open.
 unsafe fn excluded_columns(relation: pg_sys::Relation) -> Vec<String> {
-    // SAFETY: as promised by the caller; a trigger has tgnargs arguments.
+    // SAFETY: the relation stays open while they are read; a trigger has tgnargs arguments.
     unsafe {
         pg::triggers(relation)
             .iter()

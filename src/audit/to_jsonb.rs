@@ -11,7 +11,8 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::{Datum, JsonbValue};
 use plugin_webhooks_core::uuid;
 
-use super::table::{Column, Kind, Table};
+use super::column::{Column, Kind};
+use super::table::Table;
 use crate::change::Change;
 use crate::pg::unguarded::{self, null, number, string, typed};
 
