@@ -24,9 +24,10 @@ pub struct Version {
 }
 
 impl Version {
-    /// SAFETY: the column belongs to the row's table.
+    /// # Safety
+    /// The column belongs to the row's table.
     unsafe fn get(self, column: &Column) -> Option<Datum> {
-        // SAFETY: as promised by the caller.
+        // SAFETY: the arrays have an element for each column of the table, dropped ones included.
         unsafe { (!*self.nulls.add(column.index)).then(|| *self.values.add(column.index)) }
     }
 }
@@ -42,14 +43,18 @@ pub enum Versions {
 /// The longest string that jsonb takes.
 const LONGEST_STRING: usize = 0x0FFF_FFFF;
 
-/// SAFETY: the versions are rows of the table. Temporary memory and results are the current context's.
+/// # Safety
+/// The versions are rows of the table. Temporary memory and results are of the current memory context.
 pub unsafe fn change(table: &Table, versions: Versions) -> Change {
     // SAFETY: no frame below owns anything; see the module's comment.
     unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| change_unguarded(table, versions)) }
 }
 
+/// # Safety
+/// As `change`, and inside the boundary.
 unsafe fn change_unguarded(table: &Table, versions: Versions) -> Change {
-    // SAFETY: as promised by the caller of `change`, here and below.
+    // SAFETY: the versions are rows of this table, so that every value is of its column's type; what is made of
+    // them lives in the current memory context.
     unsafe {
         unguarded::check_stack_depth();
         let (Versions::Inserted(current)
@@ -95,8 +100,10 @@ unsafe fn change_unguarded(table: &Table, versions: Versions) -> Change {
     }
 }
 
+/// # Safety
+/// Inside the boundary; the row is one of the column's table.
 unsafe fn record_id(column: &Column, row: Version) -> Datum {
-    // SAFETY: as promised by the caller of `change`.
+    // SAFETY: the value is of the column's type, and its text lives in the current memory context.
     unsafe {
         match row.get(column) {
             None => Datum::from(unguarded::cstring_to_text_with_len(c"".as_ptr(), 0)),
@@ -108,8 +115,10 @@ unsafe fn record_id(column: &Column, row: Version) -> Datum {
     }
 }
 
+/// # Safety
+/// Inside the boundary; the row is one of the column's table.
 unsafe fn tenant(column: &Column, row: Version) -> Option<[u8; 16]> {
-    // SAFETY: as promised by the caller of `change`.
+    // SAFETY: the value is of the column's type: a uuid is 16 bytes, any other is printed.
     unsafe {
         let value = row.get(column)?;
         if column.kind == Kind::Uuid {
@@ -120,8 +129,10 @@ unsafe fn tenant(column: &Column, row: Version) -> Option<[u8; 16]> {
     }
 }
 
+/// # Safety
+/// Inside the boundary; the row is one of the table.
 unsafe fn all_values(table: &Table, row: Version) -> *mut JsonbValue {
-    // SAFETY: as promised by the caller of `change`.
+    // SAFETY: the memory has room for one value of each column, and each is written.
     unsafe {
         let values: *mut JsonbValue =
             unguarded::palloc(size_of::<JsonbValue>() * table.columns.len().max(1)).cast();
@@ -133,13 +144,16 @@ unsafe fn all_values(table: &Table, row: Version) -> *mut JsonbValue {
 }
 
 /// The values of the new row and, as a text[], the names of the columns whose jsonb differs.
+///
+/// # Safety
+/// Inside the boundary; both rows are of the table, and `before` holds the values of the old one.
 unsafe fn update_values(
     table: &Table,
     old: Version,
     before: *const JsonbValue,
     new: Version,
 ) -> (*mut JsonbValue, Datum) {
-    // SAFETY: as promised by the caller of `change`.
+    // SAFETY: both lists have room for one entry of each column; names of columns live as long as the table.
     unsafe {
         let count = table.columns.len();
         let after: *mut JsonbValue =
@@ -175,8 +189,10 @@ unsafe fn update_values(
     }
 }
 
+/// # Safety
+/// Inside the boundary; both values are of the column's type.
 unsafe fn same_image(column: &Column, left: Datum, right: Datum) -> bool {
-    // SAFETY: both datums are of the column's type.
+    // SAFETY: length and passing are those of the column's type.
     unsafe {
         if column.length == -1 && same_toast_pointer(left, right) {
             return true;
@@ -186,8 +202,11 @@ unsafe fn same_image(column: &Column, left: Datum, right: Datum) -> bool {
 }
 
 /// An unchanged large value keeps its place: no need to fetch it twice to see that.
+///
+/// # Safety
+/// Both values are of variable length.
 unsafe fn same_toast_pointer(left: Datum, right: Datum) -> bool {
-    // SAFETY: both are varlena; a pointer to disk has its size in its tag.
+    // SAFETY: a pointer to disk, which the tag tells, has SIZE bytes.
     unsafe {
         let (left, right) = (left.cast_mut_ptr::<u8>(), right.cast_mut_ptr::<u8>());
         let on_disk = |value: *mut u8| {
@@ -203,9 +222,13 @@ unsafe fn same_toast_pointer(left: Datum, right: Datum) -> bool {
 
 /// Two values are the same when their jsonb is: 1.0 and 1.00 are one number, null and JSON's null
 /// are one null.
+///
+/// # Safety
+/// Inside the boundary; both values were made by `value`.
 unsafe fn same_value(left: *const JsonbValue, right: *const JsonbValue) -> bool {
     use pg_sys::jbvType as Type;
-    // SAFETY: values made by `value`.
+    // SAFETY: the type of a value tells which member of its union is set; what that points to lives in the
+    // current memory context.
     unsafe {
         let (left, right) = (&*left, &*right);
         if left.type_ != right.type_ {
@@ -240,6 +263,8 @@ unsafe fn same_value(left: *const JsonbValue, right: *const JsonbValue) -> bool 
     }
 }
 
+/// # Safety
+/// Inside the boundary; the value is of the column's type.
 unsafe fn optional(column: &Column, datum: Option<Datum>) -> JsonbValue {
     match datum {
         None => null(),
@@ -248,8 +273,11 @@ unsafe fn optional(column: &Column, datum: Option<Datum>) -> JsonbValue {
     }
 }
 
+/// # Safety
+/// Inside the boundary; the value is of the column's type.
 unsafe fn value(column: &Column, datum: Datum) -> JsonbValue {
-    // SAFETY: `datum` is of the column's type.
+    // SAFETY: the kind follows from the column's type, so each arm reads the value as what it is; what it
+    // returns lives in the current memory context.
     unsafe {
         match column.kind {
             Kind::Bool => {
@@ -302,6 +330,9 @@ unsafe fn value(column: &Column, datum: Datum) -> JsonbValue {
 }
 
 /// The error that to_jsonb raises. A panic may not cross the boundary: this is PostgreSQL's own way.
+///
+/// # Safety
+/// Inside the boundary.
 unsafe fn raise_too_long() {
     // SAFETY: the three calls of the macro ereport.
     unsafe {
@@ -317,8 +348,11 @@ unsafe fn raise_too_long() {
 }
 
 /// The text of a value and its length.
+///
+/// # Safety
+/// Inside the boundary; the value is of the column's type.
 unsafe fn print(column: &Column, datum: Datum) -> (*mut c_char, usize) {
-    // SAFETY: `datum` is of the column's type.
+    // SAFETY: a text is read in place, any other value by the output function of its type.
     unsafe {
         match column.kind {
             Kind::Text => {
@@ -339,9 +373,12 @@ unsafe fn print(column: &Column, datum: Datum) -> (*mut c_char, usize) {
 
 /// The jsonb object of a row's values. Keys go in in the order in which jsonb keeps them, so that
 /// nothing is left to sort.
+///
+/// # Safety
+/// Inside the boundary; there is one value for each column of the table.
 unsafe fn object(table: &Table, values: *mut JsonbValue) -> Datum {
     use pg_sys::JsonbIteratorToken as Token;
-    // SAFETY: one value for each column.
+    // SAFETY: each key is followed by its value, and what the values point to lives until the last line.
     unsafe {
         let mut state = std::ptr::null_mut();
         unguarded::pushJsonbValue(&mut state, Token::WJB_BEGIN_OBJECT, std::ptr::null_mut());

@@ -100,9 +100,11 @@ impl Log {
         }
     }
 
-    /// SAFETY: the versions are rows of the table and live until this returns.
+    /// # Safety
+    /// The versions are rows of the table and live until this returns.
     pub unsafe fn add(&mut self, versions: Versions) {
-        // SAFETY: as promised by the caller; the row's memory is emptied only after it was copied.
+        // SAFETY: the change is made in the memory of the row, which is emptied only after what waits was copied to
+        // the appender's, or was inserted.
         unsafe {
             let inside = pg::Inside::of(self.row);
             let change = to_jsonb::change(&self.table, versions);
