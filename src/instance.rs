@@ -6,6 +6,7 @@ use std::cell::Cell;
 
 use pgrx::prelude::*;
 
+use crate::tables;
 use crate::{error, pg, settings};
 
 const ROWS: &str = "
@@ -73,12 +74,12 @@ pub fn extension() -> Option<pg_sys::Oid> {
 
 /// Runs `body` as the owner of `plugin_webhooks.instance`.
 pub fn as_owner<R>(body: impl FnOnce() -> R) -> R {
-    pg::as_owner_of(c"plugin_webhooks", c"instance", body)
+    pg::as_owner_of(tables::INSTANCE, body)
 }
 
 /// Whether the tables are those of version 0.1.0, which sent from wherever it was.
 pub fn is_older_schema() -> bool {
-    pg::relation(c"plugin_webhooks", c"instance").is_none()
+    pg::relation(tables::INSTANCE).is_none()
 }
 
 pub fn state() -> Instance {
@@ -119,7 +120,7 @@ thread_local! {
 
 /// `is_active` for hot paths: once true, it stays true for the session.
 pub fn was_active() -> bool {
-    let Some(table) = pg::relation(c"plugin_webhooks", c"instance") else {
+    let Some(table) = pg::relation(tables::INSTANCE) else {
         return true;
     };
     if SEEN.get() == table {
@@ -139,7 +140,7 @@ pub fn paused_because() -> Option<String> {
         Instance::Active => None,
         Instance::Copy(reason) => Some(reason),
         Instance::Unrecorded => {
-            let has_installations = pg::as_owner_of(c"int", c"plugin_installations", || {
+            let has_installations = pg::as_owner_of(tables::INSTALLATIONS, || {
                 pg::one::<bool>("SELECT EXISTS (SELECT FROM int.plugin_installations)", &[])
             });
             (has_installations == Some(true)).then(|| "nothing tells where the data belongs".into())

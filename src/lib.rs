@@ -18,6 +18,7 @@ mod rpc;
 mod secrets;
 mod settings;
 mod status;
+mod tables;
 mod wake;
 mod worker;
 

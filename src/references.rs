@@ -50,8 +50,9 @@ fn quoted(schema: &str, table: &str) -> String {
 
 fn as_owner_of<R>(schema: &str, table: &str, body: impl FnOnce() -> R) -> Option<R> {
     let (schema, table) = (CString::new(schema).ok()?, CString::new(table).ok()?);
-    pg::relation(&schema, &table)?;
-    Some(pg::as_owner_of(&schema, &table, body))
+    let table = pg::TableName::new(&schema, &table);
+    pg::relation(table)?;
+    Some(pg::as_owner_of(table, body))
 }
 
 /// A key as a parameter and as text; `None` when it is null.

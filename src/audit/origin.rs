@@ -6,6 +6,7 @@ use std::rc::Rc;
 use pgrx::{Uuid, pg_sys};
 use serde_json::Value;
 
+use crate::tables;
 use crate::{caller, pg};
 
 /// Who changed it. The values are kept as PostgreSQL keeps them.
@@ -66,7 +67,7 @@ impl Origin {
             .or_else(client_address);
         let user = if asked.transaction.is_some() {
             // Not every writer may use the host's schemas.
-            pg::as_owner_of(c"audit", c"entity_changes", || {
+            pg::as_owner_of(tables::ENTITY_CHANGES, || {
                 pg::run_kept("SELECT auth.uid()", &[], &[], |table| {
                     table.first().get_one::<Uuid>()
                 })
@@ -103,7 +104,7 @@ impl Asked {
     fn now() -> Self {
         let transaction = pg::version::local_transaction_id();
         Self {
-            claims: pg::session_setting(c"request.jwt.claims"),
+            claims: pg::session_setting(caller::CLAIMS_SETTING),
             legacy_user: pg::session_setting(c"request.jwt.claim.sub"),
             headers: pg::session_setting(c"request.headers"),
             transaction: caller::has_auth_uid().then_some(transaction),

@@ -16,10 +16,10 @@ use crate::delivery::enqueue::{self, Enqueuer};
 use crate::pg;
 use crate::pg::append::{Appender, Layout, TriggerAction};
 use crate::status::TextEnum;
+use crate::tables;
 
 static LOG: Layout = Layout {
-    schema: c"audit",
-    name: c"entity_changes",
+    table: tables::ENTITY_CHANGES,
     columns: &[
         ("table_schema", pg_sys::TEXTOID),
         ("table_name", pg_sys::TEXTOID),
@@ -182,7 +182,7 @@ impl Log {
                 }
             })
             .collect();
-        pg::as_owner_of(c"audit", c"entity_changes", || {
+        pg::as_owner_of(tables::ENTITY_CHANGES, || {
             pg::run_kept(INSERT_CHANGE, &INSERT_TYPES, &arguments, |_| Ok(()));
         });
     }

@@ -1,13 +1,16 @@
 //! The claims of the verified JWT, as PostgREST puts them into the setting `request.jwt.claims`.
 //! Believes them: verifying was PostgREST's.
 
+use std::ffi::CStr;
+
 use pgrx::Uuid;
 use plugin_webhooks_core::uuid;
 use serde_json::Value;
 
 use crate::pg;
 
-const SETTING: &std::ffi::CStr = c"request.jwt.claims";
+/// Where PostgREST puts them.
+pub const SETTING: &CStr = c"request.jwt.claims";
 
 /// Whether the session carries any, even unreadable ones.
 pub fn exist() -> bool {

@@ -7,6 +7,6 @@ mod context;
 pub mod limit;
 mod permission;
 
-pub use claims::user as claimed_user;
+pub use claims::{SETTING as CLAIMS_SETTING, user as claimed_user};
 pub use context::has_auth_uid;
 pub use permission::{Caller, authorize, is_member};

@@ -7,6 +7,7 @@ use plugin_webhooks_core::failure::FailureKind;
 
 use super::purge::{self, PurgeStep, interval};
 use crate::pg;
+use crate::tables;
 
 const RECORD: &str = include_str!("sql/record_attempts.sql");
 const PURGE: &str = include_str!("sql/purge_attempts.sql");
@@ -30,11 +31,11 @@ pub struct AttemptRecord {
 
 /// Whether there is a table of them: not yet, while a new library runs on the schema of an older version.
 pub fn exist() -> bool {
-    pg::relation(c"int", c"plugin_delivery_attempts").is_some()
+    pg::relation(tables::ATTEMPTS).is_some()
 }
 
 fn as_owner<R>(body: impl FnOnce() -> R) -> R {
-    pg::as_owner_of(c"int", c"plugin_delivery_attempts", body)
+    pg::as_owner_of(tables::ATTEMPTS, body)
 }
 
 /// Writes a batch of attempts.

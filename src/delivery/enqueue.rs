@@ -20,6 +20,7 @@ use crate::error::{self, Error};
 use crate::pg::append::{Appender, Layout, TriggerAction};
 use crate::settings::{self, Dispatch};
 use crate::status::TextEnum;
+use crate::tables;
 use crate::wake::wake_at_commit;
 use crate::{instance, pg, references};
 
@@ -28,8 +29,7 @@ const INSTALLATION: &str = "plugin_installation_id";
 const CHANGE: &str = "source_entity_change_id";
 
 static QUEUE: Layout = Layout {
-    schema: c"int",
-    name: c"plugin_delivery_queue",
+    table: tables::QUEUE,
     columns: &[
         ("tenant_id", pg_sys::UUIDOID),
         (INSTALLATION, pg_sys::UUIDOID),
@@ -39,8 +39,8 @@ static QUEUE: Layout = Layout {
     ],
     // The change was written a moment ago by this transaction, and the installation is locked.
     checked_references: &[
-        (INSTALLATION, c"int", c"plugin_installations"),
-        (CHANGE, c"audit", c"entity_changes"),
+        (INSTALLATION, tables::INSTALLATIONS),
+        (CHANGE, tables::ENTITY_CHANGES),
     ],
 };
 
@@ -97,7 +97,7 @@ impl Enqueuer {
         if let Some(known) = self.locked.get(&installation) {
             return *known;
         }
-        let there = pg::lock_key_share(c"int", c"plugin_installations", installation);
+        let there = pg::lock_key_share(tables::INSTALLATIONS, installation);
         self.locked.insert(installation, there);
         there
     }
@@ -186,7 +186,7 @@ fn enqueue_by_statement(change: i64) -> usize {
         )
     });
     let is_active = instance::was_active();
-    pg::as_owner_of(c"int", c"plugin_delivery_queue", || {
+    pg::as_owner_of(tables::QUEUE, || {
         pg::run_kept(
             sql,
             &[pg_sys::BuiltinOid::INT8OID, pg_sys::BuiltinOid::BOOLOID],
@@ -201,7 +201,7 @@ fn enqueue_inserted(trigger: &pgrx::PgTrigger<'_>) -> usize {
     static STATEMENT: OnceLock<String> = OnceLock::new();
     let sql = STATEMENT.get_or_init(|| statement("inserted", "$1"));
     let is_active = instance::was_active();
-    pg::as_owner_of(c"int", c"plugin_delivery_queue", || {
+    pg::as_owner_of(tables::QUEUE, || {
         Spi::connect(|client| {
             pg::show_transition_tables(client, trigger)?;
             let plan = pg::kept(client, sql, &[pg_sys::BuiltinOid::BOOLOID]);

@@ -13,6 +13,7 @@ use super::purge::{self, PurgeStep, interval};
 use crate::pg;
 use crate::pg::BoundedJsonb;
 use crate::status::{DeliveryStatus, TextEnum};
+use crate::tables;
 
 const CLAIM: &str = include_str!("sql/claim.sql");
 const DUE: &str = include_str!("sql/candidates_due.sql");
@@ -91,7 +92,7 @@ pub struct UnsettledOutcome {
 }
 
 fn as_queue_owner<R>(body: impl FnOnce() -> R) -> R {
-    pg::as_owner_of(c"int", c"plugin_delivery_queue", body)
+    pg::as_owner_of(tables::QUEUE, body)
 }
 
 fn limit(count: usize) -> i32 {

@@ -15,14 +15,15 @@ use crate::change::{Operation, table_key};
 use crate::error;
 use crate::pg::{self, cache};
 use crate::status::TextEnum;
+use crate::tables;
 
 const SUBSCRIPTIONS_OF: &str = include_str!("sql/subscriptions.sql");
 
 /// The tables that the answer depends on.
-const SOURCES: [&CStr; 3] = [
-    c"plugin_installations",
-    c"plugin_webhook_subscriptions",
-    c"plugins",
+const SOURCES: [pg::TableName<'static>; 3] = [
+    tables::INSTALLATIONS,
+    tables::SUBSCRIPTIONS,
+    tables::PLUGINS,
 ];
 const SYMBOL: &CStr = c"forget_subscriptions_wrapper";
 /// Tenants remembered at most; then it starts again.
@@ -157,7 +158,7 @@ fn read(tenants: &[[u8; 16]]) -> HashMap<[u8; 16], OfTenant> {
         .iter()
         .map(|tenant| Uuid::from_bytes(*tenant))
         .collect();
-    pg::as_owner_of(c"int", c"plugin_delivery_queue", || {
+    pg::as_owner_of(tables::QUEUE, || {
         pg::with_latest_snapshot(|| {
             pg::run_kept(
                 SUBSCRIPTIONS_OF,
@@ -211,8 +212,8 @@ fn tells_of_changes() -> bool {
         | pg_sys::TRIGGER_TYPE_UPDATE
         | pg_sys::TRIGGER_TYPE_DELETE
         | pg_sys::TRIGGER_TYPE_TRUNCATE;
-    SOURCES.iter().all(|name| {
-        let Some(oid) = pg::relation(c"int", name) else {
+    SOURCES.into_iter().all(|table| {
+        let Some(oid) = pg::relation(table) else {
             return false;
         };
         cache::watch(oid);

@@ -1,6 +1,7 @@
 //! Turns the foreign keys among the extension's tables on, which are off in a database that may be
 //! the target of a restore. Never waits for a writer, unless `check` is called by itself.
 
+use crate::tables;
 use crate::{instance, pg};
 
 /// Has the foreign keys checked from now on, in the active instance; true when that is done.
@@ -18,16 +19,12 @@ pub fn turn_on() -> bool {
 
 /// Locks the tables as ALTER TABLE will, unless that would mean to wait for a writer.
 fn lock_referencing_tables() -> bool {
-    [
-        c"plugin_installations",
-        c"plugin_webhook_subscriptions",
-        c"plugin_delivery_queue",
-    ]
-    .iter()
-    .all(|table| {
-        pg::relation(c"int", table)
-            .is_some_and(|table| pg::try_lock_table(table, pg::TableLock::ShareRowExclusive))
-    })
+    [tables::INSTALLATIONS, tables::SUBSCRIPTIONS, tables::QUEUE]
+        .into_iter()
+        .all(|table| {
+            pg::relation(table)
+                .is_some_and(|table| pg::try_lock_table(table, pg::TableLock::ShareRowExclusive))
+        })
 }
 
 /// Raises 23503 for rows that break one.

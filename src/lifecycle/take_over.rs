@@ -8,6 +8,7 @@ use plugin_webhooks_core::address_policy::AllowedNetworks;
 use plugin_webhooks_core::endpoint;
 
 use crate::delivery::queue;
+use crate::tables;
 use crate::{pg, settings};
 
 /// Ids of pg_net's requests that were answered 2xx.
@@ -17,7 +18,7 @@ fn answered_by_pg_net() -> Vec<i64> {
     }
     // Some other table of that name must not stop CREATE EXTENSION.
     pg::guarded(|| {
-        pg::as_owner_of(c"net", c"_http_response", || {
+        pg::as_owner_of(pg::TableName::new(c"net", c"_http_response"), || {
             pg::one::<Vec<i64>>(
                 "SELECT pg_catalog.array_agg(r.id::bigint) FROM net._http_response AS r
                  WHERE r.status_code BETWEEN 200 AND 299",
@@ -43,7 +44,7 @@ fn settle_pg_net() -> i64 {
 fn refused_installations()
 -> TableIterator<'static, (name!(installation_id, Uuid), name!(reason, String))> {
     let allowed = AllowedNetworks::parse(&settings::worker().allowed_networks).unwrap_or_default();
-    let stored = pg::as_owner_of(c"int", c"plugin_installations", || {
+    let stored = pg::as_owner_of(tables::INSTALLATIONS, || {
         Spi::connect(|client| {
             let table = client.select(
                 "SELECT i.id, i.config::pg_catalog.text FROM int.plugin_installations AS i ORDER BY i.id",

@@ -34,8 +34,22 @@ pub fn namespace_name(oid: pg_sys::Oid) -> String {
     }
 }
 
+/// A relation by its schema and its own name.
+#[derive(Clone, Copy)]
+pub struct TableName<'a> {
+    pub schema: &'a CStr,
+    pub name: &'a CStr,
+}
+
+impl<'a> TableName<'a> {
+    pub const fn new(schema: &'a CStr, name: &'a CStr) -> Self {
+        Self { schema, name }
+    }
+}
+
 /// Oid of a relation, or `None`.
-pub fn relation(schema: &CStr, name: &CStr) -> Option<pg_sys::Oid> {
+pub fn relation(table: TableName<'_>) -> Option<pg_sys::Oid> {
+    let TableName { schema, name } = table;
     let namespace = namespace(schema)?;
     // SAFETY: reads a C string; returns InvalidOid for a name that is not there.
     let oid = unsafe { pg_sys::get_relname_relid(name.as_ptr(), namespace) };

@@ -26,8 +26,8 @@ mod trigger;
 
 pub use bounded_jsonb::BoundedJsonb;
 pub use catalog::{
-    column_name, extension, function_exists, function_without_arguments, is_own_function, length,
-    namespace_name, oids, relation, relation_exists,
+    TableName, column_name, extension, function_exists, function_without_arguments,
+    is_own_function, length, namespace_name, oids, relation, relation_exists,
 };
 pub use databases::databases;
 #[cfg(feature = "pg_test")]

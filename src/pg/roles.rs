@@ -2,11 +2,9 @@
 //! (sub)transaction's abort, which restores role and search_path.
 #![expect(unsafe_code, reason = "switches the process's user")]
 
-use std::ffi::CStr;
-
 use pgrx::prelude::*;
 
-use super::catalog::{owner, relation};
+use super::catalog::{TableName, owner, relation};
 
 /// Runs `body` as `role` with these flags added to the security context.
 fn with_user<R>(role: pg_sys::Oid, flags: u32, body: impl FnOnce() -> R) -> R {
@@ -56,15 +54,15 @@ pub fn as_role<R>(role: pg_sys::Oid, body: impl FnOnce() -> R) -> R {
 }
 
 /// Runs `body` as the owner of a relation; raises when there is no such relation.
-pub fn as_owner_of<R>(schema: &CStr, name: &CStr, body: impl FnOnce() -> R) -> R {
-    let Some(role) = relation(schema, name).and_then(owner) else {
+pub fn as_owner_of<R>(table: TableName<'_>, body: impl FnOnce() -> R) -> R {
+    let Some(role) = relation(table).and_then(owner) else {
         ereport!(
             ERROR,
             PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
             format!(
                 "table {}.{} does not exist",
-                schema.to_string_lossy(),
-                name.to_string_lossy()
+                table.schema.to_string_lossy(),
+                table.name.to_string_lossy()
             )
         );
     };

@@ -1,17 +1,15 @@
 //! Locks single rows without a statement, as a foreign key's own check does. Reads nothing of a row.
 #![expect(unsafe_code, reason = "scans and locks a tuple")]
 
-use std::ffi::CStr;
-
 use pgrx::prelude::*;
 
-use super::catalog::relation;
+use super::catalog::{TableName, relation};
 use super::version;
 
 /// Locks the row of a table whose `id` is this uuid with FOR KEY SHARE, in its newest version; false
 /// when there is none.
-pub fn lock_key_share(schema: &CStr, name: &CStr, id: [u8; 16]) -> bool {
-    let Some(oid) = relation(schema, name) else {
+pub fn lock_key_share(table: TableName<'_>, id: [u8; 16]) -> bool {
+    let Some(oid) = relation(table) else {
         return false;
     };
     // SAFETY: what is opened is closed; the primary key leads with `id`, else the scan is sequential.

@@ -10,10 +10,11 @@ use zeroize::{Zeroize, Zeroizing};
 use super::key_file::{self, SecretKey};
 use crate::error::{Error, Result, required, required_text};
 use crate::pg;
+use crate::tables;
 
 /// The secret of this name, or `None`.
 pub fn find(name: &str) -> Result<Option<Zeroizing<String>>> {
-    let row = pg::as_owner_of(c"plugin_webhooks", c"secrets", || {
+    let row = pg::as_owner_of(tables::SECRETS, || {
         pg::one_row(
             "SELECT id, nonce, ciphertext FROM plugin_webhooks.secrets WHERE name = $1",
             &[name.into()],

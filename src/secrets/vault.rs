@@ -2,16 +2,18 @@
 
 use zeroize::Zeroizing;
 
-use crate::pg;
+use crate::pg::{self, TableName};
+
+const SECRETS: TableName<'static> = TableName::new(c"vault", c"decrypted_secrets");
 
 /// Whether this database has a Vault.
 pub fn exists() -> bool {
-    pg::relation(c"vault", c"decrypted_secrets").is_some()
+    pg::relation(SECRETS).is_some()
 }
 
 /// The secret of this name, or `None`.
 pub fn find(name: &str) -> Option<Zeroizing<String>> {
-    pg::as_owner_of(c"vault", c"decrypted_secrets", || {
+    pg::as_owner_of(SECRETS, || {
         pg::one_row(
             "SELECT decrypted_secret::pg_catalog.text FROM vault.decrypted_secrets WHERE name = $1 LIMIT 1",
             &[name.into()],

@@ -16,6 +16,7 @@ use super::unsettled::{self, Unsettled};
 use super::{outcome, transaction};
 use crate::delivery::queue::{self, ClaimLimits, Source};
 use crate::settings::{self, Dispatch, WorkerSettings};
+use crate::tables;
 use crate::{error, instance, pg};
 
 /// How often leases that ran out are looked for.
@@ -277,7 +278,7 @@ fn fencing_token() -> i64 {
 
 /// Locks the queue as any writer does, unless that would mean to wait for DDL.
 fn lock_queue() -> bool {
-    let Some(queue) = pg::relation(c"int", c"plugin_delivery_queue") else {
+    let Some(queue) = pg::relation(tables::QUEUE) else {
         return false;
     };
     pg::try_lock_table(queue, pg::TableLock::RowExclusive)

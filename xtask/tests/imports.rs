@@ -23,7 +23,7 @@ const LAYERS: [&[&str]; 8] = [
     &["delivery"],
     &["secrets", "references", "caller"],
     &["instance", "wake"],
-    &["change", "status", "settings", "error"],
+    &["change", "status", "tables", "settings", "error"],
     &["pg"],
 ];
 

@@ -10,19 +10,18 @@ mod appender;
 mod target;
 mod triggers;
 
-use std::ffi::CStr;
-
 use pgrx::pg_sys;
+
+use super::TableName;
 
 pub use appender::Appender;
 
 /// The table and the columns that the caller fills.
 pub struct Layout {
-    pub schema: &'static CStr,
-    pub name: &'static CStr,
+    pub table: TableName<'static>,
     pub columns: &'static [(&'static str, pg_sys::Oid)],
     /// Foreign keys from a column to the column `id` of a table that the caller checks itself.
-    pub checked_references: &'static [(&'static str, &'static CStr, &'static CStr)],
+    pub checked_references: &'static [(&'static str, TableName<'static>)],
 }
 
 /// What becomes of a trigger of the table.

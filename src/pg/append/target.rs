@@ -60,7 +60,7 @@ impl Target {
         {
             return Some(target);
         }
-        let relation = pg::relation(layout.schema, layout.name)?;
+        let relation = pg::relation(layout.table)?;
         cache::watch(relation);
         // SAFETY: opened and closed here; the lock stays until the end of the transaction.
         unsafe {
@@ -257,16 +257,12 @@ impl Target {
             let keys = pg_sys::RelationGetFKeyList(relation);
             for n in 0..pg::length(keys) {
                 let key = &*pg_sys::list_nth(keys, n).cast::<pg_sys::ForeignKeyCacheInfo>();
-                let checked = layout
-                    .checked_references
-                    .iter()
-                    .any(|(column, schema, table)| {
-                        key.nkeys == 1
-                            && pg::relation(schema, table) == Some(key.confrelid)
-                            && Some(key.conkey[0]) == position(column)
-                            && pg::column_name(key.confrelid, key.confkey[0]).as_deref()
-                                == Some("id")
-                    });
+                let checked = layout.checked_references.iter().any(|(column, table)| {
+                    key.nkeys == 1
+                        && pg::relation(*table) == Some(key.confrelid)
+                        && Some(key.conkey[0]) == position(column)
+                        && pg::column_name(key.confrelid, key.confkey[0]).as_deref() == Some("id")
+                });
                 if checked {
                     self.checked_constraints.push(key.conoid);
                 }

@@ -1,0 +1,14 @@
+//! The extension's tables by their names, for code that locks them, appends to them or acts as their
+//! owner. Statements spell the names out. Knows no column.
+
+use crate::pg::TableName;
+
+pub const PLUGINS: TableName<'static> = TableName::new(c"int", c"plugins");
+pub const INSTALLATIONS: TableName<'static> = TableName::new(c"int", c"plugin_installations");
+pub const SUBSCRIPTIONS: TableName<'static> =
+    TableName::new(c"int", c"plugin_webhook_subscriptions");
+pub const QUEUE: TableName<'static> = TableName::new(c"int", c"plugin_delivery_queue");
+pub const ATTEMPTS: TableName<'static> = TableName::new(c"int", c"plugin_delivery_attempts");
+pub const ENTITY_CHANGES: TableName<'static> = TableName::new(c"audit", c"entity_changes");
+pub const SECRETS: TableName<'static> = TableName::new(c"plugin_webhooks", c"secrets");
+pub const INSTANCE: TableName<'static> = TableName::new(c"plugin_webhooks", c"instance");
