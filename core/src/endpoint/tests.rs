@@ -4,7 +4,10 @@ use proptest::prelude::*;
 use ureq::http::{self, HeaderName, HeaderValue};
 
 use super::*;
-use crate::retry::Schedule;
+use crate::{
+    address_policy::{AllowedNetworks, Denied},
+    retry::Schedule,
+};
 
 fn with_url(url: &str) -> String {
     format!(
@@ -218,6 +221,30 @@ fn an_error_shows_the_start_of_a_long_name_and_value() {
     assert_eq!(shown(61), format!("headers.{}…", "a".repeat(60)));
     let error = validate(&with("timeout_ms", "[\"a\", 2]")).unwrap_err();
     assert!(error.message.ends_with(r#"whole number: ["a", 2]"#));
+}
+
+#[test]
+fn a_url_that_the_address_policy_refuses_is_known_as_it_is_written() {
+    let (private, plain) = (Some(Denied::NotPublic), Some(Denied::PlainHttp));
+    let cases = [
+        ("https://a.example/", "", None),
+        ("http://a.example/", "", plain),
+        ("http://a.example/", "10.0.0.0/8", None),
+        ("https://8.8.8.8/", "", None),
+        ("http://8.8.8.8/", "", plain),
+        ("https://10.0.0.1/", "", private),
+        ("http://0x0a.1/", "10.0.0.0/8", None),
+        ("https://[fd00::1]/", "10.0.0.0/8", private),
+        ("https://localhost/", "", private),
+        ("https://localhost/", "10.0.0.0/8", private),
+        ("http://localhost/", "127.0.0.1", None),
+    ];
+    for (url, list, expected) in cases {
+        let endpoint = read_stored(Some(&with_url(url))).unwrap();
+        let allowed = AllowedNetworks::parse(list).unwrap();
+        let refused = endpoint.refused_as_written(&allowed);
+        assert_eq!(refused, expected, "{url} {list}");
+    }
 }
 
 #[test]

@@ -37,14 +37,15 @@ fn parse(text: &str) -> Result<Url, &'static str> {
         return Err("has port 0");
     }
     // The sender reads the URL again with this type: both have to see the same target.
-    let same_target = url
-        .as_str()
-        .parse::<http::Uri>()
-        .is_ok_and(|uri| uri.host() == url.host_str() && uri.port_u16() == url.port());
-    if !same_target {
+    let sent = url.as_str().parse::<http::Uri>();
+    if !sent.is_ok_and(|uri| is_same_target(&url, &uri)) {
         return Err("cannot be sent as an HTTP request target");
     }
     Ok(url)
+}
+
+fn is_same_target(url: &Url, uri: &http::Uri) -> bool {
+    uri.host() == url.host_str() && uri.port_u16() == url.port()
 }
 
 pub(super) fn validate(value: &RawValue) -> Result<(), ConfigError> {
@@ -85,4 +86,21 @@ pub(super) fn stored(value: Option<&RawValue>) -> Result<Url, Unusable> {
     let mut url = parse(text).map_err(unusable)?;
     url.set_fragment(None);
     Ok(url)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    // No URL is known that the two types read differently, so this stands beside the rule itself.
+    #[test]
+    fn another_host_or_port_is_another_target() {
+        let url = Url::parse("https://a.example:8443/x").unwrap();
+        let same = |uri: &'static str| is_same_target(&url, &http::Uri::from_static(uri));
+        assert!(same("https://a.example:8443/y"));
+        assert!(!same("https://b.example:8443/x"));
+        assert!(!same("https://a.example:8444/x"));
+        assert!(!same("https://a.example/x"));
+    }
 }
