@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use postgres::{Client, Transaction};
 
-use crate::database::Database;
 use crate::sql::{describe, quote_ident};
 
 pub(crate) const AUTHENTICATOR: &str = "authenticator";
@@ -87,19 +86,4 @@ pub fn as_user<T>(
     let result = call(&mut transaction)?;
     transaction.commit()?;
     Ok(result)
-}
-
-/// One call of the trusted backend.
-#[track_caller]
-pub fn as_service<T>(
-    database: &Database,
-    call: impl FnOnce(&mut postgres::Transaction<'_>) -> Result<T, postgres::Error>,
-) -> T {
-    as_user(
-        &mut database.authenticator(),
-        "service_role",
-        r#"{"role": "service_role"}"#,
-        call,
-    )
-    .unwrap_or_else(|error| panic!("call as service_role: {}", describe(&error)))
 }

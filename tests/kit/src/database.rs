@@ -7,7 +7,8 @@ use postgres::Client;
 
 use crate::caller::AUTHENTICATOR;
 use crate::server::{PsqlOutput, Server};
-use crate::sql::quote_ident;
+use crate::sql::{describe, quote_ident};
+use crate::tree::EXTENSION;
 
 const NAME_LIMIT: usize = 63;
 
@@ -17,8 +18,42 @@ pub struct Database {
     name: String,
 }
 
+impl Server {
+    /// A fresh database with the extension.
+    #[track_caller]
+    pub fn database(&self) -> Database {
+        self.database_with(|_| {})
+    }
+
+    /// A fresh database; `prepare` runs in it before `CREATE EXTENSION`.
+    #[track_caller]
+    pub fn database_with(&self, prepare: impl FnOnce(&mut Client)) -> Database {
+        let database = self.empty_database();
+        let mut client = database.client();
+        prepare(&mut client);
+        client
+            .batch_execute(&format!("create extension {EXTENSION}"))
+            .unwrap_or_else(|error| panic!("create extension: {}", describe(&error)));
+        database
+    }
+
+    /// A fresh database without the extension.
+    #[track_caller]
+    pub fn empty_database(&self) -> Database {
+        Database::create(self.clone())
+    }
+}
+
 impl Database {
-    pub(crate) fn new(server: Server, name: String) -> Database {
+    fn create(server: Server) -> Database {
+        let name = unique_name();
+        let mut client = server.connect("postgres");
+        client
+            .batch_execute(&format!(
+                "create database {} template template0",
+                quote_ident(&name)
+            ))
+            .unwrap_or_else(|error| panic!("create database: {}", describe(&error)));
         Database { server, name }
     }
 
@@ -74,7 +109,7 @@ impl Drop for Database {
 }
 
 /// A new name that tells which test it belongs to: libtest names threads after tests.
-pub(crate) fn unique_name() -> String {
+fn unique_name() -> String {
     static NUMBER: AtomicUsize = AtomicUsize::new(1);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let thread = thread::current();

@@ -20,9 +20,7 @@ mod tree;
 mod volume;
 mod wait;
 
-pub use caller::{
-    RoleOptions, as_service, as_user, create_supabase_roles, create_supabase_roles_with,
-};
+pub use caller::{RoleOptions, as_user, create_supabase_roles, create_supabase_roles_with};
 pub use catalog::{assert_same_lines, catalog};
 pub use database::Database;
 pub use dns::{Dns, Records};
@@ -34,7 +32,7 @@ pub use receiver::{Received, Receiver, Reply};
 pub use server::{PsqlOutput, Server, ServerBuilder, StopMode};
 pub use signature::{assert_signed, sign, verify_signature};
 pub use sql::{count, describe, execute, expect_sqlstate, quote_ident, quote_literal, text, value};
-pub use tenant::{Delivery, Tenant, assert_delivers};
+pub use tenant::{Delivery, Tenant, as_service, assert_delivers};
 pub use tls::{Ca, Identity};
 pub use tree::{EXTENSION, PACKAGE_VARIABLE, Tree};
 pub use volume::Volume;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use postgres::Client;
 
-use crate::caller::{as_service, as_user};
+use crate::caller::as_user;
 use crate::database::Database;
 use crate::receiver::Receiver;
 use crate::sql::describe;
@@ -248,4 +248,19 @@ pub fn assert_delivers(database: &Database, receiver: &Receiver) {
     let mut client = database.client();
     healthy.insert_items(&mut client, 1);
     healthy.wait_delivered(&mut client, Duration::from_secs(30));
+}
+
+/// One call of the trusted backend.
+#[track_caller]
+pub fn as_service<T>(
+    database: &Database,
+    call: impl FnOnce(&mut postgres::Transaction<'_>) -> Result<T, postgres::Error>,
+) -> T {
+    as_user(
+        &mut database.authenticator(),
+        "service_role",
+        r#"{"role": "service_role"}"#,
+        call,
+    )
+    .unwrap_or_else(|error| panic!("call as service_role: {}", describe(&error)))
 }

@@ -1,26 +1,18 @@
-//! A PostgreSQL installation of our own: real copies of the system's programs, links to its
-//! libraries and data files, and the packaged extension beside them.
-//!
-//! PostgreSQL finds its files relative to its executable, so the copy never looks at the system's
-//! extension directories. The tree lives in /tmp, where the user `postgres` may go even when the
-//! clone lies somewhere it may not.
+//! The tree itself: its programs, its directories, the template of its clusters.
 
-use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
+use std::io::Write;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::process::CommandExt;
-use std::path::{Component, Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::files::{copy_files, run};
+use super::janitor::Janitor;
+use super::layout::{EXTENSION, Layout};
 use crate::account::{Account, clean_command};
-
-/// The name of the extension, of its library and of its control file.
-pub const EXTENSION: &str = "plugin_webhooks";
 
 /// The environment variable that holds the directory with the packaged extension.
 pub const PACKAGE_VARIABLE: &str = "PLUGIN_WEBHOOKS_PACKAGE";
@@ -42,18 +34,6 @@ struct Inner {
     template: OnceLock<PathBuf>,
     servers: AtomicUsize,
     janitor: Mutex<Janitor>,
-}
-
-/// Where the parts of the installation lie, in the system and in the tree.
-struct Layout {
-    bin: Part,
-    library: Part,
-    share: Part,
-}
-
-struct Part {
-    system: PathBuf,
-    private: PathBuf,
 }
 
 impl Tree {
@@ -256,208 +236,12 @@ impl Drop for Inner {
     }
 }
 
-impl Layout {
-    fn of_system(pg_config: &Path, root: &Path) -> Layout {
-        let [bin, library, share] =
-            ["--bindir", "--pkglibdir", "--sharedir"].map(|question| ask(pg_config, question));
-        let common = common_prefix(&[&bin, &library, &share]);
-        let part = |system: PathBuf| {
-            let below = system.strip_prefix(&common).expect("the prefix is common");
-            Part {
-                private: root.join(below),
-                system,
-            }
-        };
-        Layout {
-            bin: part(bin),
-            library: part(library),
-            share: part(share),
-        }
-    }
-
-    fn copy_programs(&self) {
-        create_dir(&self.bin.private);
-        for entry in entries(&self.bin.system) {
-            let to = self.bin.private.join(file_name(&entry));
-            fs::copy(&entry, &to)
-                .unwrap_or_else(|error| panic!("cannot copy {}: {error}", entry.display()));
-        }
-    }
-
-    fn link_libraries(&self) {
-        link_entries(&self.library.system, &self.library.private, &[]);
-    }
-
-    fn link_shared_files(&self) {
-        link_entries(&self.share.system, &self.share.private, &["extension"]);
-        link_entries(
-            &self.share.system.join("extension"),
-            &self.share.private.join("extension"),
-            &[],
-        );
-    }
-}
-
-/// A process that outlives ours by a moment: when the pipe to it closes, because we dismissed it,
-/// exited, panicked or were killed, it ends every process whose program lies in the tree, unmounts what
-/// is mounted there and then deletes the tree.
-struct Janitor {
-    process: Child,
-}
-
-const JANITOR: &str = r#"
-trap '' INT TERM HUP QUIT
-cat >/dev/null
-ours() {
-    for process in /proc/[0-9]*; do
-        case $(readlink "$process/exe" 2>/dev/null) in
-            "$1"/*) echo "${process#/proc/}" ;;
-        esac
-    done
-}
-for signal in QUIT KILL; do
-    for pid in $(ours "$1"); do kill -s "$signal" "$pid" 2>/dev/null; done
-    for attempt in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-        [ -n "$(ours "$1")" ] || break 2
-        sleep 0.1
-    done
-done
-while read -r device dir rest; do
-    case $dir in "$1"/*) umount -l "$dir" ;; esac
-done </proc/mounts
-rm -rf -- "$1"
-"#;
-
-impl Janitor {
-    fn hire(root: &Path) -> Janitor {
-        let process = Command::new("/bin/sh")
-            .args(["-c", JANITOR, "janitor"])
-            .arg(root)
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .expect("start /bin/sh");
-        Janitor { process }
-    }
-
-    fn dismiss(&mut self) {
-        drop(self.process.stdin.take());
-        // Nothing is left to do about a janitor that failed.
-        let _ = self.process.wait();
-    }
-}
-
 /// The variable `PG_CONFIG`, else the `pg_config` on PATH.
 fn pg_config() -> PathBuf {
     std::env::var_os("PG_CONFIG").map_or_else(|| "pg_config".into(), PathBuf::from)
 }
 
-fn ask(pg_config: &Path, question: &str) -> PathBuf {
-    let output = clean_command(pg_config)
-        .arg(question)
-        .output()
-        .unwrap_or_else(|error| {
-            panic!(
-                "cannot run {}: {error}; set PG_CONFIG to the path of pg_config",
-                pg_config.display()
-            )
-        });
-    assert!(
-        output.status.success(),
-        "{} {question} failed: {}",
-        pg_config.display(),
-        output.status
-    );
-    let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-    path.canonicalize().unwrap_or_else(|error| {
-        panic!(
-            "{} {question} says {}, which is not there ({error})",
-            pg_config.display(),
-            path.display()
-        )
-    })
-}
-
-fn common_prefix(paths: &[&Path]) -> PathBuf {
-    let (first, others) = paths.split_first().expect("at least one path");
-    let shared = |position: usize, component: Component<'_>| {
-        others
-            .iter()
-            .all(|other| other.components().nth(position) == Some(component))
-    };
-    first
-        .components()
-        .enumerate()
-        .take_while(|(position, component)| shared(*position, *component))
-        .map(|(_, component)| component)
-        .collect()
-}
-
 /// Where a package keeps the files that belong into the absolute directory `system`.
 fn in_package(package: &Path, system: &Path) -> PathBuf {
     package.join(system.strip_prefix("/").expect("an absolute path"))
-}
-
-/// Links every entry but the `except`ed ones, and never the system's copy of the extension.
-fn link_entries(from: &Path, to: &Path, except: &[&str]) {
-    create_dir(to);
-    let except: BTreeSet<&OsStr> = except.iter().map(OsStr::new).collect();
-    for entry in entries(from) {
-        let name = file_name(&entry);
-        if except.contains(name) || name.to_string_lossy().starts_with(EXTENSION) {
-            continue;
-        }
-        symlink(&entry, to.join(name))
-            .unwrap_or_else(|error| panic!("cannot link {}: {error}", entry.display()));
-    }
-}
-
-fn copy_files(from: &Path, to: &Path) {
-    for entry in entries(from) {
-        let to = to.join(file_name(&entry));
-        let copied = fs::copy(&entry, &to)
-            .and_then(|_| fs::set_permissions(&to, Permissions::from_mode(0o755)));
-        copied.unwrap_or_else(|error| panic!("cannot copy {}: {error}", entry.display()));
-    }
-}
-
-fn entries(dir: &Path) -> Vec<PathBuf> {
-    let list = || -> io::Result<Vec<PathBuf>> {
-        fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect()
-    };
-    list().unwrap_or_else(|error| panic!("cannot list {}: {error}", dir.display()))
-}
-
-fn file_name(path: &Path) -> &OsStr {
-    path.file_name()
-        .expect("an entry of a directory has a name")
-}
-
-/// Creates a directory that every user may enter, whatever our umask is.
-fn create_dir(dir: &Path) {
-    let missing: Vec<&Path> = dir
-        .ancestors()
-        .take_while(|ancestor| !ancestor.exists())
-        .collect();
-    for ancestor in missing.into_iter().rev() {
-        fs::create_dir(ancestor)
-            .and_then(|()| fs::set_permissions(ancestor, Permissions::from_mode(0o755)))
-            .unwrap_or_else(|error| panic!("cannot create {}: {error}", ancestor.display()));
-    }
-}
-
-pub(crate) fn run(command: &mut Command) {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
-    assert!(
-        output.status.success(),
-        "{command:?} failed ({}):\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
 }

@@ -1,0 +1,11 @@
+//! One PostgreSQL server in a private tree: start, stop, crash, restart, settings, log.
+
+mod builder;
+mod config;
+mod handle;
+mod process;
+mod volumes;
+
+pub use builder::ServerBuilder;
+pub use handle::{PsqlOutput, Server};
+pub use process::StopMode;
