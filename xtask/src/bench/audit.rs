@@ -7,7 +7,7 @@ use anyhow::Result;
 use plugin_webhooks_kit::postgres::Client;
 use plugin_webhooks_kit::{Database, Server};
 
-use super::{Figures, percentile};
+use super::figures::{Figures, percentile};
 
 const MODEL: &str = include_str!("audit.sql");
 const ROUNDS: usize = 5;

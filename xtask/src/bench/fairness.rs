@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use plugin_webhooks_kit::{Reply, Server};
 
+use super::figures::{Figures, percentile};
 use super::load::{Load, RUNS, delays};
-use super::{Figures, percentile};
 
 const DUE: usize = 50_000;
 const RATE: u32 = 50;

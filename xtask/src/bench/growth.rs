@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use plugin_webhooks_kit::{Server, wait_until};
 
-use super::Figures;
 use super::cpu;
+use super::figures::Figures;
 use super::load::{INSTALLATIONS, Load, PATIENCE, RUNS, drain};
 
 const MILLION: usize = 1_000_000;

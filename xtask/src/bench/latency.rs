@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use plugin_webhooks_kit::Server;
 
+use super::figures::{Figures, percentile};
 use super::load::{Load, RUNS, delays};
-use super::{Figures, percentile};
 
 const RATES: [u32; 4] = [1, 10, 100, 500];
 /// Long enough for a stable 99th percentile at the higher rates.

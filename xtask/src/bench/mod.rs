@@ -4,6 +4,7 @@
 mod audit;
 mod cpu;
 mod fairness;
+mod figures;
 mod growth;
 mod latency;
 mod load;
@@ -12,7 +13,8 @@ mod throughput;
 use anyhow::Result;
 use clap::ValueEnum;
 use plugin_webhooks_kit::{Server, Tree};
-use serde_json::{Value, json};
+
+use figures::Figures;
 
 use crate::system::Purpose;
 use crate::tools;
@@ -46,63 +48,6 @@ impl Section {
     }
 }
 
-/// What one measurement says: its median over the runs.
-struct Figure {
-    name: String,
-    unit: &'static str,
-    runs: Vec<f64>,
-    meaning: String,
-}
-
-impl Figure {
-    fn median(&self) -> f64 {
-        percentile(&self.runs, 0.5)
-    }
-}
-
-/// All figures of a run of the benchmark.
-#[derive(Default)]
-struct Figures(Vec<Figure>);
-
-impl Figures {
-    fn add(&mut self, name: impl Into<String>, unit: &'static str, runs: Vec<f64>, meaning: &str) {
-        self.0.push(Figure {
-            name: name.into(),
-            unit,
-            runs,
-            meaning: meaning.to_owned(),
-        });
-    }
-
-    fn print(&self) {
-        step("medians");
-        for figure in &self.0 {
-            println!(
-                "{:<64} {:>10.2} {:<13} {}",
-                figure.name,
-                figure.median(),
-                figure.unit,
-                figure.meaning
-            );
-        }
-        println!("\n{}", self.to_json());
-    }
-
-    fn to_json(&self) -> Value {
-        let rounded = |value: f64| (value * 1000.0).round() / 1000.0;
-        let entries = self.0.iter().map(|figure| {
-            let runs: Vec<f64> = figure.runs.iter().copied().map(rounded).collect();
-            json!({
-                "name": figure.name,
-                "unit": figure.unit,
-                "median": rounded(figure.median()),
-                "runs": runs,
-            })
-        });
-        entries.collect()
-    }
-}
-
 /// Runs these sections, or all when there are none.
 pub fn run(sections: &[Section]) -> Result<()> {
     let workspace = tools::prepare(Purpose::Build)?;
@@ -126,12 +71,4 @@ pub fn run(sections: &[Section]) -> Result<()> {
     }
     figures.print();
     Ok(())
-}
-
-/// The value below which a share of the sorted values lies.
-fn percentile(values: &[f64], share: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let index = ((sorted.len().saturating_sub(1)) as f64 * share).round() as usize;
-    sorted.get(index).copied().unwrap_or(f64::NAN)
 }

@@ -3,8 +3,8 @@
 use anyhow::Result;
 use plugin_webhooks_kit::Server;
 
-use super::Figures;
 use super::cpu::Usage;
+use super::figures::Figures;
 use super::load::{DELIVERIES, INSTALLATIONS, RUNS, drain};
 
 pub fn measure(server: &Server, figures: &mut Figures) -> Result<()> {
