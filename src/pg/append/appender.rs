@@ -3,9 +3,9 @@
 
 use pgrx::pg_sys;
 
+use super::layout::{Layout, TriggerAction};
 use super::target::Target;
 use super::triggers::keep_triggers;
-use super::{Layout, TriggerAction};
 use crate::pg::{self, cache, version};
 
 /// An open table that rows are appended to.

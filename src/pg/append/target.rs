@@ -7,7 +7,7 @@ use std::mem::ManuallyDrop;
 
 use pgrx::pg_sys;
 
-use super::Layout;
+use super::layout::Layout;
 use crate::pg::{self, cache, version};
 
 /// What is known about a table.
