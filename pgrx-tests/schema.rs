@@ -4,7 +4,8 @@
 mod tests {
     use crate::change::Operation;
     use crate::pgrx_tests::support::{Tenant, operator, plugin, uuid};
-    use crate::status::{DeliveryStatus, InstallationStatus, TextEnum};
+    use crate::status::{DeliveryStatus, InstallationStatus};
+    use crate::text_enum::TextEnum;
     use pgrx::prelude::*;
 
     fn assert_columns(table: &str, expected: &[&str]) {

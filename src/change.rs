@@ -5,7 +5,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::Datum;
 
 use crate::pg;
-use crate::status::TextEnum;
+use crate::text_enum::TextEnum;
 
 /// `operation` of `audit.entity_changes` and of a subscription.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -201,7 +201,8 @@ impl Error {
                 "Set secret_ref of the installation to the name of an existing secret."
             }
             Self::WrongSignature => {
-                "Sign the payload as PostgreSQL prints it (p_payload::text) with HMAC-SHA256 and send the digest in hex."
+                "Sign the payload as PostgreSQL prints it (p_payload::text) with HMAC-SHA256 and send \
+                 the digest in hex."
             }
             Self::RateLimit { .. } => "Wait a minute and try again.",
             Self::TooLong(_) => "Send less, and no numbers with huge exponents.",

@@ -19,6 +19,7 @@ mod secrets;
 mod settings;
 mod status;
 mod tables;
+mod text_enum;
 mod wake;
 mod worker;
 

@@ -1,21 +1,7 @@
 //! The values of the status columns, as enums. The CHECK constraint of each column allows the same
 //! values; tests in the database compare them. Knows no table and no transition between values.
 
-/// An enum that a table stores as text, one word a value.
-pub trait TextEnum: Copy + Eq + 'static {
-    const ALL: &'static [Self];
-
-    /// The word in the database.
-    fn as_str(self) -> &'static str;
-
-    /// The value of exactly this word.
-    fn parse(word: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|value| value.as_str() == word)
-    }
-}
+use crate::text_enum::TextEnum;
 
 /// `status` of `int.plugin_delivery_queue`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 use crate::change::Operation;
 use crate::error::{self, Error, required};
 use crate::pg;
-use crate::status::TextEnum;
+use crate::text_enum::TextEnum;
 
 const FUNCTION: &str = "audit.log_entity_change";
 /// Of a table whose statements may reach other tables' rows, and of the first version.

@@ -15,8 +15,8 @@ use crate::change::{AuditedChange, Change, Operation};
 use crate::delivery::enqueue::{self, Enqueuer};
 use crate::pg;
 use crate::pg::append::{Appender, Layout, TriggerAction};
-use crate::status::TextEnum;
 use crate::tables;
+use crate::text_enum::TextEnum;
 
 static LOG: Layout = Layout {
     table: tables::ENTITY_CHANGES,

@@ -19,8 +19,8 @@ use crate::change::AuditedChange;
 use crate::error::{self, Error};
 use crate::pg::append::{Appender, Layout, TriggerAction};
 use crate::settings::{self, Dispatch};
-use crate::status::TextEnum;
 use crate::tables;
+use crate::text_enum::TextEnum;
 use crate::wake::wake_at_commit;
 use crate::{instance, pg, references};
 

@@ -8,7 +8,7 @@ use pgrx::pg_sys::{Datum, JsonbIteratorToken as Token, JsonbParseState, JsonbVal
 use super::subscriptions::Subscription;
 use crate::change::AuditedChange;
 use crate::pg::unguarded::{self, null, number, string};
-use crate::status::TextEnum;
+use crate::text_enum::TextEnum;
 
 /// The payload in the current memory context.
 ///

@@ -12,8 +12,9 @@ use plugin_webhooks_core::limiter::Permits;
 use super::purge::{self, PurgeStep, interval};
 use crate::pg;
 use crate::pg::BoundedJsonb;
-use crate::status::{DeliveryStatus, TextEnum};
+use crate::status::DeliveryStatus;
 use crate::tables;
+use crate::text_enum::TextEnum;
 
 const CLAIM: &str = include_str!("sql/claim.sql");
 const DUE: &str = include_str!("sql/candidates_due.sql");

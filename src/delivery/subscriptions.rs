@@ -14,8 +14,8 @@ use pgrx::{Uuid, pg_sys::BuiltinOid};
 use crate::change::{Operation, table_key};
 use crate::error;
 use crate::pg::{self, cache};
-use crate::status::TextEnum;
 use crate::tables;
+use crate::text_enum::TextEnum;
 
 const SUBSCRIPTIONS_OF: &str = include_str!("sql/subscriptions.sql");
 

@@ -94,7 +94,9 @@ fn register_action(action: Option<&str>, handler: Option<pg_sys::Oid>) -> Result
     let shape = pg::one_row(
         "SELECT n.nspname::pg_catalog.text, p.proname::pg_catalog.text,
                 p.prokind = 'f' AND NOT p.proretset AND p.prorettype = 'pg_catalog.jsonb'::pg_catalog.regtype
-                AND p.proargtypes::pg_catalog.text = pg_catalog.format('%s %s', 'pg_catalog.uuid'::pg_catalog.regtype::pg_catalog.oid, 'pg_catalog.jsonb'::pg_catalog.regtype::pg_catalog.oid)
+                AND p.proargtypes::pg_catalog.text = pg_catalog.format('%s %s',
+                    'pg_catalog.uuid'::pg_catalog.regtype::pg_catalog.oid,
+                    'pg_catalog.jsonb'::pg_catalog.regtype::pg_catalog.oid)
          FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
          WHERE p.oid = $1",
         &[handler.into()],

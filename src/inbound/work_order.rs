@@ -169,7 +169,8 @@ pub fn create(tenant: Uuid, data: &Jsonb) -> Result<Jsonb> {
         )
     });
     Ok(pg::one::<Jsonb>(
-        "SELECT pg_catalog.jsonb_build_object('ok', true, 'action', $1::pg_catalog.text, 'work_order_id', $2::pg_catalog.uuid)",
+        "SELECT pg_catalog.jsonb_build_object('ok', true, 'action', $1::pg_catalog.text,
+                                              'work_order_id', $2::pg_catalog.uuid)",
         &[ACTION.into(), id.into()],
     )
     .ok_or(Error::Required("work_order_id"))?)

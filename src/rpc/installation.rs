@@ -8,7 +8,8 @@ use super::ownership::check_owned;
 use crate::caller::{self, limit};
 use crate::error::{Error, Result, required, required_text};
 use crate::pg::{self, Jsonb};
-use crate::status::{InstallationStatus, TextEnum};
+use crate::status::InstallationStatus;
+use crate::text_enum::TextEnum;
 
 /// JSON null means the same as no value; anything else must be a usable configuration.
 fn checked_config(config: Option<Jsonb>) -> Result<Option<Jsonb>> {

@@ -8,7 +8,7 @@ use crate::caller::{self, limit};
 use crate::change::Operation;
 use crate::error::{Error, Result, required, required_text};
 use crate::pg;
-use crate::status::TextEnum;
+use crate::text_enum::TextEnum;
 
 /// The operations in their canonical order, each once.
 fn checked_operations(operations: Option<Vec<Option<String>>>) -> Result<Vec<String>> {

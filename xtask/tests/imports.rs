@@ -24,7 +24,7 @@ const LAYERS: [&[&str]; 8] = [
     &["secrets", "references", "caller"],
     &["instance", "wake"],
     &["change", "status", "tables", "settings", "error"],
-    &["pg"],
+    &["pg", "text_enum"],
 ];
 
 type Module = Vec<String>;
