@@ -17,34 +17,36 @@ use std::{
 
 use plugin_webhooks_core::failure::FailureKind;
 
-use crate::support::{Bench, PATIENCE, Receiver, read_request, request, request_within};
+use plugin_webhooks_kit::{Received, Receiver};
+
+use crate::support::{
+    Bench, PATH, PATIENCE, answering, flooding, request, request_to, request_within,
+};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 #[test]
 fn sends_the_body_as_it_is_and_the_headers() {
-    let (seen, requests) = mpsc::channel();
-    let receiver = Receiver::start(move |mut stream, _| {
-        seen.send(read_request(&mut stream).unwrap()).unwrap();
-        stream.write_all(OK.as_bytes()).unwrap();
-    });
-    let mut request = request(&format!("{}?a=b%20c&d", receiver.url()));
+    let receiver = Receiver::http();
+    let mut request = request(&format!("{}?a=b%20c&d", receiver.url(PATH)));
     request.endpoint.headers = vec![("X-Own".to_owned(), "a b".to_owned())];
     request.event_type = "entity_change.Größe.insert".to_owned();
     let outcome = Bench::new(1).send(request.clone());
     assert_eq!(outcome.result, Ok(200));
-    let received = requests.recv_timeout(PATIENCE).unwrap();
+    let received = &receiver.wait_for(1, PATIENCE)[0];
     assert_eq!(received.body, request.body.as_bytes());
-    let mut lines = received.head.lines();
-    assert_eq!(lines.next(), Some("POST /hook?a=b%20c&d HTTP/1.1"));
-    let lines: BTreeSet<_> = lines
-        .map(|line| line.split_once(": ").unwrap_or_default())
-        .map(|(name, value)| (name.to_ascii_lowercase(), value))
+    assert_eq!(
+        (&*received.method, &*received.target, &*received.version),
+        ("POST", "/hook?a=b%20c&d", "HTTP/1.1")
+    );
+    let lines: BTreeSet<_> = received
+        .headers
+        .iter()
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.as_str()))
         .collect();
-    let address = receiver.address.to_string();
+    let address = receiver.address().to_string();
     let agent = concat!("plugin_webhooks/", env!("CARGO_PKG_VERSION"));
     let expected = [
-        ("", ""),
         ("accept", "*/*"),
         ("content-length", "20"),
         ("content-type", "application/json"),
@@ -69,10 +71,10 @@ fn sends_the_body_as_it_is_and_the_headers() {
 fn any_2xx_delivers() {
     let bench = Bench::new(1);
     for status in [200, 201, 202, 204, 299] {
-        let receiver = Receiver::answering(format!(
+        let receiver = answering(format!(
             "HTTP/1.1 {status} Fine\r\nContent-Length: 0\r\n\r\n"
         ));
-        assert_eq!(bench.send(request(&receiver.url())).result, Ok(status));
+        assert_eq!(bench.send(request_to(&receiver)).result, Ok(status));
     }
 }
 
@@ -91,10 +93,10 @@ fn every_other_status_fails_with_the_start_of_the_body() {
     ];
     for (status, body, message) in answers {
         let length = body.len();
-        let receiver = Receiver::answering(format!(
+        let receiver = answering(format!(
             "HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n\r\n{body}"
         ));
-        let failure = bench.failure(request(&receiver.url()));
+        let failure = bench.failure(request_to(&receiver));
         assert_eq!(failure.kind, FailureKind::Status);
         assert_eq!(failure.status, Some(status));
         assert_eq!(failure.message, message);
@@ -104,14 +106,14 @@ fn every_other_status_fails_with_the_start_of_the_body() {
 
 #[test]
 fn a_redirect_is_not_followed() {
-    let elsewhere = Receiver::answering(OK);
+    let elsewhere = answering(OK);
     let bench = Bench::new(1);
     for status in [301, 302, 303, 307, 308] {
-        let receiver = Receiver::answering(format!(
+        let receiver = answering(format!(
             "HTTP/1.1 {status} Go\r\nLocation: {}\r\nContent-Length: 4\r\n\r\nthere",
-            elsewhere.url()
+            elsewhere.url(PATH)
         ));
-        let failure = bench.failure(request(&receiver.url()));
+        let failure = bench.failure(request_to(&receiver));
         assert_eq!(failure.status, Some(status));
     }
     assert_eq!(elsewhere.connections(), 0);
@@ -144,10 +146,10 @@ fn reports_retry_after() {
         ("soon", None),
     ];
     for (value, expected) in cases {
-        let receiver = Receiver::answering(format!(
+        let receiver = answering(format!(
             "HTTP/1.1 429 Slow\r\nRetry-After: {value}\r\nContent-Length: 0\r\n\r\n"
         ));
-        let after = bench.failure(request(&receiver.url())).retry_after;
+        let after = bench.failure(request_to(&receiver)).retry_after;
         match (after, expected) {
             (None, None) => {}
             (Some(after), Some(range)) if range.contains(&after) => {}
@@ -164,10 +166,10 @@ fn an_internal_body_is_not_shown_unless_the_operator_wants_it() {
         "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n",
     ];
     for answer in answers {
-        let receiver = Receiver::answering(answer);
+        let receiver = answering(answer);
         // The second request goes over the kept connection.
         for _ in 0..2 {
-            let outcome = bench.send(request(&receiver.url()));
+            let outcome = bench.send(request_to(&receiver));
             let expected = "http 500: (the body of an internal receiver is not shown)";
             assert_eq!(outcome.result.unwrap_err().message, expected);
             assert_eq!(outcome.response, None);
@@ -194,8 +196,8 @@ fn an_unknown_host() {
 
 #[test]
 fn loopback_is_denied_unless_it_is_listed_and_the_text_tells_no_address() {
-    let receiver = Receiver::answering(OK);
-    let port = receiver.address.port();
+    let receiver = answering(OK);
+    let port = receiver.address().port();
     let bench = Bench::with(1, "10.0.0.0/8", None);
     let mut messages = BTreeSet::new();
     for host in ["127.0.0.1", "localhost", "[::1]", "0x7f.1"] {
@@ -223,10 +225,10 @@ fn loopback_is_denied_unless_it_is_listed_and_the_text_tells_no_address() {
 
 #[test]
 fn a_receiver_that_never_answers_ends_at_the_timeout() {
-    let receiver = Receiver::start(|mut stream, _| {
+    let receiver = Receiver::raw(|mut stream, _| {
         let _ = stream.read_to_end(&mut Vec::new());
     });
-    let outcome = Bench::new(1).send(request(&receiver.url()));
+    let outcome = Bench::new(1).send(request_to(&receiver));
     let failure = outcome.result.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Timeout);
     assert_eq!(failure.message, "timeout: no answer within 1000 ms");
@@ -243,53 +245,53 @@ fn hostile_heads_end_in_time_with_a_clear_kind() {
         (
             "endless header lines",
             FailureKind::Protocol,
-            Receiver::flooding("HTTP/1.1 200 OK\r\n", byte("X-A: b\r\n"), none),
+            flooding("HTTP/1.1 200 OK\r\n", byte("X-A: b\r\n"), none),
         ),
         (
             "one endless header",
             FailureKind::Protocol,
-            Receiver::flooding("HTTP/1.1 200 OK\r\nX-A: ", vec![b'a'; 1000], none),
+            flooding("HTTP/1.1 200 OK\r\nX-A: ", vec![b'a'; 1000], none),
         ),
         (
             "one endless status line",
             FailureKind::Protocol,
-            Receiver::flooding("HTTP/1.1 200 ", vec![b'a'; 1000], none),
+            flooding("HTTP/1.1 200 ", vec![b'a'; 1000], none),
         ),
         (
             "a byte now and then",
             FailureKind::Timeout,
-            Receiver::flooding("HTTP/1.1 200 OK\r\nX-A: ", byte("a"), second),
+            flooding("HTTP/1.1 200 OK\r\nX-A: ", byte("a"), second),
         ),
         (
             "interim answers without end",
             FailureKind::Protocol,
-            Receiver::flooding("", byte("HTTP/1.1 103 Early\r\nX-A: b\r\n\r\n"), none),
+            flooding("", byte("HTTP/1.1 103 Early\r\nX-A: b\r\n\r\n"), none),
         ),
         (
             "interim answers now and then",
             FailureKind::Timeout,
-            Receiver::flooding("", byte("HTTP/1.1 102 Wait\r\n\r\n"), second),
+            flooding("", byte("HTTP/1.1 102 Wait\r\n\r\n"), second),
         ),
         (
             "another protocol",
             FailureKind::Protocol,
-            Receiver::answering("SSH-2.0-OpenSSH_9.2\r\n"),
+            answering("SSH-2.0-OpenSSH_9.2\r\n"),
         ),
         (
             "noise",
             FailureKind::Protocol,
-            Receiver::flooding("", (0..=255).collect::<Vec<u8>>(), none),
+            flooding("", (0..=255).collect::<Vec<u8>>(), none),
         ),
         (
             "NUL bytes",
             FailureKind::Protocol,
-            Receiver::flooding("", vec![0; 1000], none),
+            flooding("", vec![0; 1000], none),
         ),
     ];
     let bench = Bench::new(1);
     for (what, kind, receiver) in receivers {
         let start = Instant::now();
-        let failure = bench.failure(request(&receiver.url()));
+        let failure = bench.failure(request_to(&receiver));
         assert_eq!(failure.kind, kind, "{what}: {}", failure.message);
         assert!(start.elapsed() < Duration::from_secs(3), "{what}");
     }
@@ -298,8 +300,8 @@ fn hostile_heads_end_in_time_with_a_clear_kind() {
 #[test]
 fn too_many_headers_are_called_that() {
     let head = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(1000));
-    let receiver = Receiver::answering(head);
-    let message = Bench::new(1).failure(request(&receiver.url())).message;
+    let receiver = answering(head);
+    let message = Bench::new(1).failure(request_to(&receiver)).message;
     assert_eq!(message, "the answer has too many headers");
 }
 
@@ -307,11 +309,11 @@ fn too_many_headers_are_called_that() {
 fn connections_that_break_before_the_answer_is_complete() {
     let bench = Bench::new(1);
     for start in ["", "HTT", "HTTP/1.1 20", "HTTP/1.1 200 OK\r\nContent-Le"] {
-        let receiver = Receiver::start(move |mut stream, _| {
-            let _ = read_request(&mut stream);
+        let receiver = Receiver::raw(move |mut stream, _| {
+            let _ = Received::read(&mut stream);
             let _ = stream.write_all(start.as_bytes());
         });
-        let failure = bench.failure(request(&receiver.url()));
+        let failure = bench.failure(request_to(&receiver));
         assert_eq!(failure.kind, FailureKind::Connect, "{start:?}");
         assert_eq!(receiver.connections(), 1, "a new connection is not stale");
     }
@@ -319,12 +321,12 @@ fn connections_that_break_before_the_answer_is_complete() {
 
 #[test]
 fn a_peer_that_does_not_read_ends_at_the_timeout() {
-    let frozen = Receiver::start(|stream, _| {
+    let frozen = Receiver::raw(|stream, _| {
         thread::sleep(PATIENCE);
         drop(stream);
     });
     // Every read makes room for a little more, so each single write succeeds in time.
-    let slow = Receiver::start(|mut stream, _| {
+    let slow = Receiver::raw(|mut stream, _| {
         let mut buffer = [0; 4096];
         while stream.read(&mut buffer).is_ok_and(|amount| amount > 0) {
             thread::sleep(Duration::from_millis(20));
@@ -332,7 +334,7 @@ fn a_peer_that_does_not_read_ends_at_the_timeout() {
     });
     let bench = Bench::new(1);
     for receiver in [frozen, slow] {
-        let mut request = request(&receiver.url());
+        let mut request = request_to(&receiver);
         request.body = "x".repeat(64 * 1024 * 1024);
         let outcome = bench.send(request);
         assert_eq!(outcome.result.unwrap_err().kind, FailureKind::Timeout);
@@ -380,8 +382,8 @@ fn the_status_decides_whatever_follows_it() {
     for (what, head, bytes, pause) in bodies {
         for status in ["200", "500"] {
             let head: &'static str = format!("HTTP/1.1 {status} X\r\n{head}").leak();
-            let receiver = Receiver::flooding(head, bytes.clone(), pause);
-            let outcome = bench.send(request_within(&receiver.url(), 10_000));
+            let receiver = flooding(head, bytes.clone(), pause);
+            let outcome = bench.send(request_within(&receiver.url(PATH), 10_000));
             match outcome.result {
                 Ok(200) if status == "200" => {}
                 Err(failure) if status == "500" => {
@@ -400,8 +402,8 @@ fn a_gibibyte_is_not_read() {
     let written = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&written);
     let (done, ended) = mpsc::channel();
-    let receiver = Receiver::start(move |mut stream, _| {
-        read_request(&mut stream).unwrap();
+    let receiver = Receiver::raw(move |mut stream, _| {
+        Received::read(&mut stream).unwrap();
         let head = "HTTP/1.1 500 X\r\nContent-Length: 1073741824\r\n\r\n";
         stream.write_all(head.as_bytes()).unwrap();
         while let Ok(amount) = stream.write(&[b'x'; 65_536]) {
@@ -409,7 +411,7 @@ fn a_gibibyte_is_not_read() {
         }
         done.send(()).unwrap();
     });
-    let failure = Bench::new(1).failure(request(&receiver.url()));
+    let failure = Bench::new(1).failure(request_to(&receiver));
     assert_eq!(failure.message, format!("http 500: {}", "x".repeat(490)));
     ended.recv_timeout(PATIENCE).unwrap();
     // What is more than 64 KiB sat in the socket buffers of both sides.
@@ -420,13 +422,13 @@ fn a_gibibyte_is_not_read() {
 fn a_reset_in_the_middle_of_the_body() {
     let bench = Bench::new(1);
     for (status, delivered) in [("200", true), ("500", false)] {
-        let receiver = Receiver::start(move |mut stream, _| {
+        let receiver = Receiver::raw(move |mut stream, _| {
             // The unread rest of the request turns the close into a reset.
             let _ = stream.read(&mut [0; 10]);
             let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 100\r\n\r\nhalf");
             let _ = stream.write_all(answer.as_bytes());
         });
-        let result = bench.send(request(&receiver.url())).result;
+        let result = bench.send(request_to(&receiver)).result;
         match result {
             Ok(200) => assert!(delivered),
             Err(failure) if failure.kind == FailureKind::Status => {
@@ -444,8 +446,8 @@ fn a_reset_in_the_middle_of_the_body() {
 fn nul_and_broken_utf8_become_text() {
     let mut answer = b"HTTP/1.1 500 X\r\nContent-Length: 12\r\n\r\n".to_vec();
     answer.extend(b"a\0b\xff\xfe\xc3(c\r\n\x1b!");
-    let receiver = Receiver::answering(answer);
-    let failure = Bench::new(1).failure(request(&receiver.url()));
+    let receiver = answering(answer);
+    let failure = Bench::new(1).failure(request_to(&receiver));
     assert_eq!(
         failure.message,
         "http 500: a b\u{fffd}\u{fffd}\u{fffd}(c   !"
@@ -457,32 +459,32 @@ fn a_compressed_body_stays_compressed() {
     let mut answer =
         b"HTTP/1.1 500 X\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n".to_vec();
     answer.extend(b"\x1f\x8b\x08\x00");
-    let receiver = Receiver::answering(answer);
-    let failure = Bench::new(1).failure(request(&receiver.url()));
+    let receiver = answering(answer);
+    let failure = Bench::new(1).failure(request_to(&receiver));
     assert_eq!(failure.message, "http 500: \u{fffd}");
 }
 
 #[test]
 fn some_interim_answers_are_skipped() {
     let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: </a>\r\n\r\n";
-    let receiver = Receiver::answering(format!("{}{OK}", interim.repeat(20)));
-    let outcome = Bench::new(1).send(request(&receiver.url()));
+    let receiver = answering(format!("{}{OK}", interim.repeat(20)));
+    let outcome = Bench::new(1).send(request_to(&receiver));
     assert_eq!(outcome.result, Ok(200));
-    let receiver = Receiver::answering("HTTP/1.1 101 Switch\r\nUpgrade: x\r\n\r\n");
-    let failure = Bench::new(1).failure(request(&receiver.url()));
+    let receiver = answering("HTTP/1.1 101 Switch\r\nUpgrade: x\r\n\r\n");
+    let failure = Bench::new(1).failure(request_to(&receiver));
     assert_eq!(failure.status, Some(101));
 }
 
 #[test]
 fn connections_are_kept() {
-    let receiver = Receiver::answering(OK);
+    let receiver = answering(OK);
     let bench = Bench::new(1);
     for _ in 0..20 {
-        assert_eq!(bench.send(request(&receiver.url())).result, Ok(200));
+        assert_eq!(bench.send(request_to(&receiver)).result, Ok(200));
     }
-    let failing = Receiver::answering("HTTP/1.1 500 X\r\nContent-Length: 1\r\n\r\nx");
+    let failing = answering("HTTP/1.1 500 X\r\nContent-Length: 1\r\n\r\nx");
     for _ in 0..20 {
-        bench.failure(request(&failing.url()));
+        bench.failure(request_to(&failing));
     }
     assert_eq!((receiver.connections(), failing.connections()), (1, 1));
 }
@@ -491,10 +493,10 @@ fn connections_are_kept() {
 fn a_kept_connection_that_the_receiver_closed_is_replaced_at_once() {
     // The first connection answers once and is closed when the second request arrives: too late
     // to be noticed before.
-    let receiver = Receiver::start(|mut stream, n| {
+    let receiver = Receiver::raw(|mut stream, n| {
         let answers = if n == 0 { 1 } else { usize::MAX };
         for _ in 0..answers {
-            if read_request(&mut stream).is_err() {
+            if Received::read(&mut stream).is_err() {
                 return;
             }
             stream.write_all(OK.as_bytes()).unwrap();
@@ -503,38 +505,38 @@ fn a_kept_connection_that_the_receiver_closed_is_replaced_at_once() {
     });
     let bench = Bench::new(1);
     for _ in 0..3 {
-        assert_eq!(bench.send(request(&receiver.url())).result, Ok(200));
+        assert_eq!(bench.send(request_to(&receiver)).result, Ok(200));
     }
     assert_eq!(receiver.connections(), 2);
 }
 
 #[test]
 fn bytes_after_an_answer_do_not_answer_the_next_request() {
-    let receiver = Receiver::answering(format!("{OK}{OK}"));
+    let receiver = answering(format!("{OK}{OK}"));
     let bench = Bench::new(1);
     for _ in 0..3 {
-        assert_eq!(bench.send(request(&receiver.url())).result, Ok(200));
+        assert_eq!(bench.send(request_to(&receiver)).result, Ok(200));
     }
     assert_eq!(receiver.connections(), 3);
 }
 
 #[test]
 fn frozen_receivers_do_not_stop_the_others() {
-    let frozen = Receiver::start(|mut stream, _| {
+    let frozen = Receiver::raw(|mut stream, _| {
         let _ = stream.read_to_end(&mut Vec::new());
     });
-    let healthy = Receiver::answering(OK);
+    let healthy = answering(OK);
     let bench = Bench::new(9);
     for tag in 0..8 {
         bench
             .sender
-            .submit(tag, request_within(&frozen.url(), 4000));
+            .submit(tag, request_within(&frozen.url(PATH), 4000));
     }
     let start = Instant::now();
     for tag in 100..120 {
         bench
             .sender
-            .submit(tag, request_within(&healthy.url(), 3000));
+            .submit(tag, request_within(&healthy.url(PATH), 3000));
     }
     for _ in 0..20 {
         let (tag, outcome) = bench.recv();
@@ -552,12 +554,12 @@ fn frozen_receivers_do_not_stop_the_others() {
 
 #[test]
 fn every_tag_comes_back_once() {
-    let receiver = Receiver::answering(OK);
+    let receiver = answering(OK);
     let bench = Bench::new(8);
     for tag in 0..500 {
         bench
             .sender
-            .submit(tag, request_within(&receiver.url(), 10_000));
+            .submit(tag, request_within(&receiver.url(PATH), 10_000));
     }
     let tags: BTreeSet<u64> = (0..500).map(|_| bench.recv().0).collect();
     assert_eq!(tags, (0..500).collect());

@@ -1,14 +1,8 @@
 //! Receivers on loopback that answer well or badly, and a sender that is allowed to reach them.
 
 use std::{
-    io::{self, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-        mpsc,
-    },
-    thread,
+    io::Write,
+    sync::{Mutex, mpsc},
     time::{Duration, Instant},
 };
 
@@ -19,106 +13,39 @@ use plugin_webhooks_core::{
     request::Request,
     sender::{Outcome, Sender, SenderConfig},
 };
+use plugin_webhooks_kit::{Received, Receiver, Reply};
 
 /// Bound of every wait in these tests.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A server on 127.0.0.1 that lets `serve` handle each connection in a thread of its own.
-pub struct Receiver {
-    pub address: SocketAddr,
-    connections: Arc<AtomicUsize>,
+/// Answers every request on every connection with the same bytes.
+pub fn answering(answer: impl Into<Vec<u8>>) -> Receiver {
+    let answer = answer.into();
+    Receiver::raw(
+        move |mut stream, _| {
+            while Received::read(&mut stream).is_ok() && stream.write_all(&answer).is_ok() {}
+        },
+    )
 }
 
-impl Receiver {
-    /// `serve` gets the connection and its number, from 0.
-    pub fn start(serve: impl Fn(TcpStream, usize) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let connections = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&connections);
-        let serve = Arc::new(serve);
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let stream = stream.unwrap();
-                let n = counter.fetch_add(1, Ordering::SeqCst);
-                let serve = Arc::clone(&serve);
-                thread::spawn(move || serve(stream, n));
-            }
-        });
-        Self {
-            address,
-            connections,
-        }
-    }
-
-    /// Answers every request on every connection with the same bytes.
-    pub fn answering(answer: impl Into<Vec<u8>>) -> Self {
-        let answer = answer.into();
-        Self::start(
-            move |mut stream, _| {
-                while read_request(&mut stream).is_ok() && stream.write_all(&answer).is_ok() {}
-            },
-        )
-    }
-
-    /// Reads one request, then sends the same bytes until the peer goes away.
-    pub fn flooding(head: &'static str, bytes: impl Into<Vec<u8>>, pause: Duration) -> Self {
-        let bytes = bytes.into();
-        Self::start(move |mut stream, _| {
-            stream.set_nodelay(true).unwrap();
-            let _ = read_request(&mut stream);
-            let mut result = stream.write_all(head.as_bytes());
-            while result.is_ok() {
-                thread::sleep(pause);
-                result = stream.write_all(&bytes);
-            }
-        })
-    }
-
-    pub fn url(&self) -> String {
-        format!("http://{}/hook", self.address)
-    }
-
-    pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::SeqCst)
-    }
-}
-
-/// One request as it came over the wire.
-pub struct Received {
-    pub head: String,
-    pub body: Vec<u8>,
-}
-
-/// Reads one request with a Content-Length.
-pub fn read_request(stream: &mut impl Read) -> io::Result<Received> {
-    let mut bytes = Vec::new();
-    let mut buffer = [0; 8192];
-    let mut more = |bytes: &mut Vec<u8>| -> io::Result<()> {
-        let amount = stream.read(&mut buffer)?;
-        bytes.extend_from_slice(&buffer[..amount]);
-        if amount == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(())
+/// Reads one request, then sends the same bytes until the peer goes away.
+pub fn flooding(head: &str, bytes: impl Into<Vec<u8>>, pause: Duration) -> Receiver {
+    let receiver = Receiver::http();
+    let reply = Reply::Drip {
+        head: head.into(),
+        chunk: bytes.into(),
+        every: pause,
     };
-    let head_len = loop {
-        if let Some(at) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
-            break at + 4;
-        }
-        more(&mut bytes)?;
-    };
-    let head = String::from_utf8(bytes[..head_len].to_vec()).unwrap();
-    let length: usize = head
-        .lines()
-        .filter_map(|line| line.split_once(": "))
-        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-        .map_or(0, |(_, value)| value.parse().unwrap());
-    while bytes.len() < head_len + length {
-        more(&mut bytes)?;
-    }
-    let body = bytes[head_len..].to_vec();
-    Ok(Received { head, body })
+    receiver.answer(PATH, reply);
+    receiver
+}
+
+/// Where requests go by default.
+pub const PATH: &str = "/hook";
+
+/// A request to `receiver` with a timeout of one second.
+pub fn request_to(receiver: &Receiver) -> Request {
+    request(&receiver.url(PATH))
 }
 
 /// A sender with its notifications.

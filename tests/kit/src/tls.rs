@@ -19,13 +19,18 @@ use crate::tree::Tree;
 /// An authority that a server can be told to trust.
 pub struct Ca {
     issuer: CertifiedIssuer<'static, KeyPair>,
-    pem_path: PathBuf,
+    pem_path: Option<PathBuf>,
+}
+
+impl Default for Ca {
+    fn default() -> Ca {
+        Ca::new()
+    }
 }
 
 impl Ca {
-    /// A new authority whose certificate lies in the tree, readable by the servers.
-    pub fn create(tree: &Tree) -> Ca {
-        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    /// A new authority.
+    pub fn new() -> Ca {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -34,17 +39,36 @@ impl Ca {
             .distinguished_name
             .push(DnType::CommonName, "plugin_webhooks test authority");
         let issuer = CertifiedIssuer::self_signed(params, key).expect("a self-signed certificate");
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let pem_path = tree.dir().join(format!("ca{number}.pem"));
-        fs::write(&pem_path, issuer.pem()).expect("write the authority's certificate");
-        fs::set_permissions(&pem_path, fs::Permissions::from_mode(0o644))
-            .expect("make it readable");
-        Ca { issuer, pem_path }
+        Ca {
+            issuer,
+            pem_path: None,
+        }
     }
 
-    /// The authority's certificate as a PEM file.
+    /// A new authority whose certificate lies in the tree, readable by the servers.
+    pub fn create(tree: &Tree) -> Ca {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let mut ca = Ca::new();
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = tree.dir().join(format!("ca{number}.pem"));
+        fs::write(&path, ca.pem()).expect("write the authority's certificate");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("make it readable");
+        ca.pem_path = Some(path);
+        ca
+    }
+
+    /// The authority's certificate as PEM.
+    pub fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// The file with it.
+    ///
+    /// # Panics
+    /// When the authority was not created in a tree.
+    #[track_caller]
     pub fn pem_path(&self) -> &Path {
-        &self.pem_path
+        self.pem_path.as_deref().expect("an authority in a tree")
     }
 
     /// The authority's certificate.
@@ -62,6 +86,13 @@ impl Ca {
         let mut params = params(names);
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2021, 1, 1);
+        self.certify(params)
+    }
+
+    /// The same, but its time has not come.
+    pub fn early_identity(&self, names: &[&str]) -> Identity {
+        let mut params = params(names);
+        params.not_before = date_time_ymd(4000, 1, 1);
         self.certify(params)
     }
 

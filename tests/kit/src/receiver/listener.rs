@@ -15,11 +15,21 @@ use super::reply::{Reply, send};
 use crate::tls::{Ca, Identity};
 
 type Handler = dyn Fn(&Received) -> Reply + Send + Sync;
+type Raw = dyn Fn(TcpStream, u64) + Send + Sync;
+
+/// What is spoken on the connections.
+#[derive(Clone)]
+enum Speech {
+    Http,
+    Https(Arc<ServerConfig>),
+    /// What the test says.
+    Raw(Arc<Raw>),
+}
 
 /// A running receiver; dropping it stops it.
 pub struct Receiver {
     address: SocketAddr,
-    tls: Option<Arc<ServerConfig>>,
+    speech: Speech,
     shared: Arc<Shared>,
     running: Mutex<Option<Running>>,
 }
@@ -48,7 +58,7 @@ impl Receiver {
 
     /// A plain receiver on another loopback address.
     pub fn http_on(address: IpAddr) -> Receiver {
-        Receiver::start(address, None)
+        Receiver::start(address, Speech::Http)
     }
 
     /// A TLS receiver on 127.0.0.1 whose certificate is for `localhost`, 127.0.0.1 and ::1.
@@ -67,10 +77,16 @@ impl Receiver {
 
     /// A TLS receiver on another loopback address that shows this certificate.
     pub fn https_as(identity: &Identity, address: IpAddr) -> Receiver {
-        Receiver::start(address, Some(identity.server_config()))
+        Receiver::start(address, Speech::Https(identity.server_config()))
     }
 
-    fn start(address: IpAddr, tls: Option<Arc<ServerConfig>>) -> Receiver {
+    /// A receiver on 127.0.0.1 that lets `serve` do with each connection what it wants; it gets the
+    /// connection's number, too, from 0. Nothing that comes is kept.
+    pub fn raw(serve: impl Fn(TcpStream, u64) + Send + Sync + 'static) -> Receiver {
+        Receiver::start(Ipv4Addr::LOCALHOST.into(), Speech::Raw(Arc::new(serve)))
+    }
+
+    fn start(address: IpAddr, speech: Speech) -> Receiver {
         assert!(
             address.is_loopback(),
             "a receiver listens on a loopback address, not on {address}"
@@ -80,7 +96,7 @@ impl Receiver {
         let address = listener.local_addr().expect("the address we listen on");
         let receiver = Receiver {
             address,
-            tls,
+            speech,
             shared: Arc::default(),
             running: Mutex::new(None),
         };
@@ -104,7 +120,10 @@ impl Receiver {
     }
 
     fn scheme(&self) -> &'static str {
-        if self.tls.is_some() { "https" } else { "http" }
+        match self.speech {
+            Speech::Https(_) => "https",
+            Speech::Http | Speech::Raw(_) => "http",
+        }
     }
 
     /// Says how `path` answers from now on.
@@ -204,10 +223,10 @@ impl Receiver {
 
     fn accept_from(&self, listener: TcpListener) {
         let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, shared, tls) = (
+        let (stopped, shared, speech) = (
             Arc::clone(&stop),
             Arc::clone(&self.shared),
-            self.tls.clone(),
+            self.speech.clone(),
         );
         let acceptor = thread::spawn(move || {
             for stream in listener.incoming() {
@@ -215,11 +234,11 @@ impl Receiver {
                     return;
                 }
                 if let Ok(stream) = stream {
-                    let (shared, tls) = (Arc::clone(&shared), tls.clone());
+                    let (shared, speech) = (Arc::clone(&shared), speech.clone());
                     let number = shared.register(&stream);
                     thread::spawn(move || {
                         // How a connection ends is the sender's business; the test sees the requests.
-                        let _ = shared.serve(number, stream, tls);
+                        let _ = shared.serve(number, stream, speech);
                         lock(&shared.open).remove(&number);
                     });
                 }
@@ -244,21 +263,19 @@ impl Shared {
         number
     }
 
-    fn serve(
-        &self,
-        number: u64,
-        stream: TcpStream,
-        tls: Option<Arc<ServerConfig>>,
-    ) -> io::Result<()> {
+    fn serve(&self, number: u64, stream: TcpStream, speech: Speech) -> io::Result<()> {
+        const BUFFER: usize = 16 * 1024;
         stream.set_nodelay(true)?;
-        match tls {
-            None => self.talk(number, BufReader::with_capacity(16 * 1024, stream)),
-            Some(config) => {
+        match speech {
+            Speech::Http => self.talk(number, BufReader::with_capacity(BUFFER, stream)),
+            Speech::Https(config) => {
                 let session = ServerConnection::new(config).map_err(io::Error::other)?;
-                self.talk(
-                    number,
-                    BufReader::with_capacity(16 * 1024, StreamOwned::new(session, stream)),
-                )
+                let stream = StreamOwned::new(session, stream);
+                self.talk(number, BufReader::with_capacity(BUFFER, stream))
+            }
+            Speech::Raw(serve) => {
+                serve(stream, number);
+                Ok(())
             }
         }
     }

@@ -12,6 +12,8 @@ pub struct Received {
     pub method: String,
     /// Path and query.
     pub target: String,
+    /// Such as `HTTP/1.1`.
+    pub version: String,
     /// Names and values in the order and spelling of the sender.
     pub headers: Vec<(String, String)>,
     /// The raw body.
@@ -23,6 +25,12 @@ pub struct Received {
 }
 
 impl Received {
+    /// Reads the next request of a connection that carries one at a time: see [`crate::Receiver::raw`].
+    pub fn read(stream: &mut (impl Read + Write)) -> io::Result<Received> {
+        let request = read_request(&mut BufReader::new(stream), &mut Vec::new(), 0)?;
+        request.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
     /// The value of the first header of this name, in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
@@ -57,10 +65,11 @@ pub(super) fn read_request<S: Read + Write>(
     }
     let start = text(line)?;
     let mut words = start.split(' ');
-    let (Some(method), Some(target)) = (words.next(), words.next()) else {
+    let (Some(method), Some(target), Some(version)) = (words.next(), words.next(), words.next())
+    else {
         return Err(io::Error::other(format!("not a request line: {start:?}")));
     };
-    let (method, target) = (method.to_owned(), target.to_owned());
+    let [method, target, version] = [method, target, version].map(str::to_owned);
     let mut headers = Vec::with_capacity(12);
     while read_line(stream, line)? > 0 && !line.is_empty() {
         if let Some((name, value)) = text(line)?.split_once(':') {
@@ -70,6 +79,7 @@ pub(super) fn read_request<S: Read + Write>(
     let mut request = Received {
         method,
         target,
+        version,
         headers,
         body: Vec::new(),
         arrived: Instant::now(),
