@@ -12,7 +12,8 @@ use super::origin::Origin;
 use super::table::Table;
 use super::to_jsonb::{self, Versions};
 use crate::change::{AuditedChange, Change, Operation};
-use crate::delivery::enqueue::{self, Enqueuer};
+use crate::delivery::enqueue::Enqueuer;
+use crate::delivery::foreign_rows;
 use crate::pg;
 use crate::pg::append::{Appender, Layout, TriggerAction};
 use crate::tables;
@@ -78,7 +79,7 @@ impl Log {
         let appender = {
             let found = std::cell::Cell::new(false);
             let appender = Appender::open(&LOG, |trigger| {
-                if enqueue::is_enqueue_trigger(trigger) {
+                if foreign_rows::is_enqueue_trigger(trigger) {
                     found.set(found.get() || pg::trigger_is_enabled(trigger.tgenabled as u8));
                     return TriggerAction::Skip;
                 }

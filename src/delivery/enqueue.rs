@@ -1,30 +1,22 @@
-//! Matches new audit rows to subscriptions and inserts their deliveries, in the writer's
-//! transaction, with the rights of the queue's owner. Wakes the worker when that commits.
-//!
-//! Changes that the extension writes itself come to an `Enqueuer` before they have left memory. Rows
-//! that somebody else inserts into the log come to the trigger function, and an SQL statement.
+//! Matches changes to subscriptions and writes their deliveries, in the writer's transaction, with the rights
+//! of the queue's owner. Wakes the worker when that commits. Reads no row of the audit log.
 #![expect(unsafe_code, reason = "copies values by pointer")]
 
 use std::collections::HashMap;
-use std::ffi::CStr;
-use std::sync::OnceLock;
 
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::ErrorReportable;
-use pgrx::prelude::*;
 
+use super::insert::Inserter;
 use super::payload;
 use super::subscriptions::{Matcher, Subscription};
 use crate::change::AuditedChange;
-use crate::error::{self, Error};
 use crate::pg::append::{Appender, Layout, TriggerAction};
 use crate::settings::{self, Dispatch};
 use crate::tables;
 use crate::text_enum::TextEnum;
 use crate::wake::wake_at_commit;
-use crate::{instance, pg, references};
+use crate::{pg, references};
 
-const SYMBOL: &CStr = c"enqueue_plugin_events_from_audit_wrapper";
 const INSTALLATION: &str = "plugin_installation_id";
 const CHANGE: &str = "source_entity_change_id";
 
@@ -44,29 +36,101 @@ static QUEUE: Layout = Layout {
     ],
 };
 
-/// Whether a trigger of the log does what an `Enqueuer` does.
-pub fn is_enqueue_trigger(trigger: &pg_sys::Trigger) -> bool {
-    !trigger.tgisinternal && trigger.tgqual.is_null() && pg::is_own_function(trigger.tgfoid, SYMBOL)
+/// How deliveries come into the queue.
+enum Queue {
+    Append(Box<Appender>),
+    /// By a statement, which passes over what is there already.
+    Insert(Inserter),
+}
+
+impl Queue {
+    fn open(may_be_enqueued: bool) -> Self {
+        if may_be_enqueued {
+            return Self::Insert(Inserter::new());
+        }
+        let appender = Appender::open(&QUEUE, |trigger| {
+            // The tenant is that of the installation.
+            if pg::is_own_function(trigger.tgfoid, references::CHECK_SYMBOL) {
+                return TriggerAction::Skip;
+            }
+            TriggerAction::Fire
+        });
+        appender.map_or_else(
+            || Self::Insert(Inserter::new()),
+            |appender| Self::Append(Box::new(appender)),
+        )
+    }
+
+    fn memory(&self) -> pg_sys::MemoryContext {
+        match self {
+            Self::Append(queue) => queue.memory(),
+            Self::Insert(queue) => queue.memory(),
+        }
+    }
+
+    /// # Safety
+    /// The values are of the types of the layout's columns and live in `memory`.
+    unsafe fn add(&mut self, values: [pg_sys::Datum; 5]) {
+        match self {
+            Self::Append(queue) => {
+                queue.add(values.map(Some));
+                if queue.is_full() {
+                    queue.flush(|_, _| {});
+                }
+            }
+            Self::Insert(queue) => {
+                // SAFETY: both ways take the same columns in the same order.
+                unsafe { queue.add(values) };
+                if queue.is_full() {
+                    queue.flush();
+                }
+            }
+        }
+    }
+
+    fn close(self) {
+        match self {
+            Self::Append(mut queue) => {
+                queue.flush(|_, _| {});
+                queue.close();
+            }
+            Self::Insert(queue) => queue.close(),
+        }
+    }
 }
 
 /// Enqueues the deliveries of one statement's changes.
 pub struct Enqueuer {
     matcher: Matcher,
-    queue: Option<Appender>,
+    queue: Option<Queue>,
+    /// Where the queue is opened: the context in which the value was made.
+    memory: pg_sys::MemoryContext,
+    /// Whether the changes may have been enqueued before.
+    may_be_enqueued: bool,
     /// Installations that were locked, and whether they are still there.
     locked: HashMap<[u8; 16], bool>,
     event_types: Vec<(String, pg::Varlena)>,
-    enqueued: usize,
 }
 
 impl Enqueuer {
+    /// For changes of which nobody else can know. Lives as long as the current memory context.
     pub fn new() -> Self {
         Self {
             matcher: Matcher::new(),
             queue: None,
+            // SAFETY: a copy of a pointer that only this process writes.
+            memory: unsafe { pg_sys::CurrentMemoryContext },
+            may_be_enqueued: false,
             locked: HashMap::new(),
             event_types: Vec::new(),
-            enqueued: 0,
+        }
+    }
+
+    /// For rows of the audit log that somebody else wrote.
+    pub fn of_foreign_rows() -> Self {
+        Self {
+            may_be_enqueued: true,
+            ..Self::new()
         }
     }
 
@@ -103,37 +167,27 @@ impl Enqueuer {
     }
 
     fn add(&mut self, change: &AuditedChange<'_>, tenant: &[u8; 16], to: &Subscription) {
-        self.enqueued += 1;
-        if self.queue.is_none() {
-            // The tenant is that of the installation.
-            self.queue = Appender::open(&QUEUE, |trigger| {
-                if pg::is_own_function(trigger.tgfoid, references::CHECK_SYMBOL) {
-                    return TriggerAction::Skip;
-                }
-                TriggerAction::Fire
-            });
-        }
         let event_type = self.event_type(change);
-        let Some(queue) = &mut self.queue else {
-            enqueue_by_statement(change.id);
-            return;
-        };
-        // SAFETY: what is added lives in the queue's memory until it is written.
+        let (memory, may_be_enqueued) = (self.memory, self.may_be_enqueued);
+        let queue = self.queue.get_or_insert_with(|| {
+            // SAFETY: the context outlives this value.
+            let _inside = unsafe { pg::Inside::of(memory) };
+            Queue::open(may_be_enqueued)
+        });
+        // SAFETY: every value is made in, or copied to, the memory in which the queue wants it; both uuids
+        // are references to 16 bytes, and the change is the caller's.
         unsafe {
             let inside = pg::Inside::of(queue.memory());
             let copy = |bytes: &[u8; 16]| pg::copied_bytes(pg_sys::Datum::from(bytes.as_ptr()), 16);
             let values = [
-                Some(copy(tenant)),
-                Some(copy(&to.installation)),
-                Some(pg_sys::Datum::from(change.id)),
-                Some(pg::copied_varlena(event_type)),
-                Some(payload::build(change, tenant, to)),
+                copy(tenant),
+                copy(&to.installation),
+                pg_sys::Datum::from(change.id),
+                pg::copied_varlena(event_type),
+                payload::build(change, tenant, to),
             ];
             drop(inside);
             queue.add(values);
-        }
-        if queue.is_full() {
-            queue.flush(|_, _| {});
         }
     }
 
@@ -155,91 +209,11 @@ impl Enqueuer {
 
     /// Writes what waits.
     pub fn close(self) {
-        if let Some(mut queue) = self.queue {
-            queue.flush(|_, _| {});
+        if let Some(queue) = self.queue {
             queue.close();
+            if settings::dispatch() == Dispatch::OnCommit {
+                wake_at_commit();
+            }
         }
-        wake_after(self.enqueued);
     }
-}
-
-fn wake_after(enqueued: usize) {
-    if enqueued > 0 && settings::dispatch() == Dispatch::OnCommit {
-        wake_at_commit();
-    }
-}
-
-/// The statement that enqueues what it finds in `changes`.
-fn statement(changes: &str, is_active: &str) -> String {
-    include_str!("sql/enqueue.sql")
-        .replace("{changes}", changes)
-        .replace("{is_active}", is_active)
-}
-
-/// For a queue that only a statement can insert into, and for a trigger that is fired row by row.
-fn enqueue_by_statement(change: i64) -> usize {
-    static STATEMENT: OnceLock<String> = OnceLock::new();
-    let sql = STATEMENT.get_or_init(|| {
-        statement(
-            "(SELECT e.* FROM audit.entity_changes AS e WHERE e.id = $1)",
-            "$2",
-        )
-    });
-    let is_active = instance::was_active();
-    pg::as_owner_of(tables::QUEUE, || {
-        pg::run_kept(
-            sql,
-            &[pg_sys::BuiltinOid::INT8OID, pg_sys::BuiltinOid::BOOLOID],
-            &[change.into(), is_active.into()],
-            |table| Ok(table.len()),
-        )
-    })
-}
-
-/// Enqueues what stands in the trigger's transition table.
-fn enqueue_inserted(trigger: &pgrx::PgTrigger<'_>) -> usize {
-    static STATEMENT: OnceLock<String> = OnceLock::new();
-    let sql = STATEMENT.get_or_init(|| statement("inserted", "$1"));
-    let is_active = instance::was_active();
-    pg::as_owner_of(tables::QUEUE, || {
-        Spi::connect(|client| {
-            pg::show_transition_tables(client, trigger)?;
-            let plan = pg::kept(client, sql, &[pg_sys::BuiltinOid::BOOLOID]);
-            client
-                .select(plan, None, &[is_active.into()])
-                .map(|table| table.len())
-        })
-    })
-    .unwrap_or_report()
-}
-
-/// Fired by inserts that do not come from `audit::log`, and in databases that fire it row by row.
-// An error that a trigger function returns would lose its SQLSTATE: it is raised instead.
-#[pg_trigger(sql = false)]
-fn enqueue_plugin_events_from_audit<'a>(
-    trigger: &'a pgrx::PgTrigger<'a>,
-) -> error::Result<Option<PgHeapTuple<'a, AllocatedByPostgres>>> {
-    wake_after(enqueue_fired(trigger).unwrap_or_report());
-    Ok(None)
-}
-
-fn enqueue_fired(trigger: &pgrx::PgTrigger<'_>) -> error::Result<usize> {
-    let event = trigger.event();
-    let has_inserted = trigger
-        .new_transition_table_name()
-        .is_ok_and(|name| name == Some("inserted"));
-    if event.fired_after() && event.fired_by_insert() && event.fired_for_row() {
-        let id = trigger
-            .new()
-            .and_then(|row| row.get_by_name::<i64>("id").ok().flatten());
-        return Ok(id.map_or(0, enqueue_by_statement));
-    }
-    if event.fired_after() && event.fired_by_insert() && has_inserted {
-        return Ok(enqueue_inserted(trigger));
-    }
-    Err(Error::TriggerProtocol {
-        function: "int.enqueue_plugin_events_from_audit()",
-        wanted: "AFTER INSERT, FOR EACH ROW, or FOR EACH STATEMENT with REFERENCING NEW TABLE AS inserted",
-    }
-    .into())
 }

@@ -2,6 +2,8 @@
 
 pub mod attempts;
 pub mod enqueue;
+pub mod foreign_rows;
+mod insert;
 mod payload;
 pub mod purge;
 pub mod queue;

@@ -13,7 +13,8 @@ use crate::text_enum::TextEnum;
 /// The payload in the current memory context.
 ///
 /// # Safety
-/// The change's values are alive, not toasted, and of the types of their columns in the audit log.
+/// The change's values are alive and of the types of their columns in the audit log; only documents may be
+/// toasted.
 pub unsafe fn build(change: &AuditedChange<'_>, tenant: &[u8; 16], to: &Subscription) -> Datum {
     // SAFETY: no frame inside the boundary owns anything that an error would have to drop.
     unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| build_unguarded(change, tenant, to)) }
@@ -55,36 +56,67 @@ impl Builder {
     /// # Safety
     /// Inside the boundary, in an object that expects a key; the change's values are alive.
     unsafe fn changed_fields(&mut self, change: &AuditedChange<'_>) {
-        // SAFETY: changed_fields is a text[] without nulls: its elements lie in it and live as long, and
-        // the list of them has `count` entries.
+        // SAFETY: changed_fields is a text[]: its elements lie in it and live as long, both lists have one
+        // entry for each, and as many lengths as dimensions follow the array's header.
         unsafe {
             self.key("changed_fields");
             let Some(fields) = change.change.changed_fields else {
                 unguarded::pushJsonbValue(&mut self.0, Token::WJB_VALUE, &mut null());
                 return;
             };
-            self.token(Token::WJB_BEGIN_ARRAY);
-            let (mut elements, mut count) = (std::ptr::null_mut::<Datum>(), 0);
+            let array: *mut pg_sys::ArrayType = fields.cast_mut_ptr();
+            let (mut values, mut nulls) = (std::ptr::null_mut(), std::ptr::null_mut());
             unguarded::deconstruct_array(
-                fields.cast_mut_ptr(),
+                array,
                 pg_sys::TEXTOID,
                 -1,
                 false,
                 pg_sys::TYPALIGN_INT as std::ffi::c_char,
-                &mut elements,
-                std::ptr::null_mut(),
-                &mut count,
+                &mut values,
+                &mut nulls,
+                &mut 0,
             );
-            for n in 0..count as usize {
-                unguarded::pushJsonbValue(
-                    &mut self.0,
-                    Token::WJB_ELEM,
-                    &mut datum_text(*elements.add(n)),
-                );
+            let lengths = std::slice::from_raw_parts(
+                array.add(1).cast::<std::ffi::c_int>(),
+                (*array).ndim as usize,
+            );
+            let elements = Elements { values, nulls };
+            self.array(&elements, lengths, &mut 0);
+        }
+    }
+
+    /// An array of these lengths, from the outermost dimension on, with the elements from `next` on.
+    ///
+    /// # Safety
+    /// Inside the boundary, where a value may stand; there are as many elements as the lengths say.
+    unsafe fn array(&mut self, elements: &Elements, lengths: &[std::ffi::c_int], next: &mut usize) {
+        // SAFETY: `next` counts the elements, of which there are enough; an array that was begun is ended.
+        unsafe {
+            self.token(Token::WJB_BEGIN_ARRAY);
+            if let [length, inner @ ..] = lengths {
+                for _ in 0..*length {
+                    if !inner.is_empty() {
+                        self.array(elements, inner, next);
+                        continue;
+                    }
+                    let mut element = if *elements.nulls.add(*next) {
+                        null()
+                    } else {
+                        datum_text(*elements.values.add(*next))
+                    };
+                    unguarded::pushJsonbValue(&mut self.0, Token::WJB_ELEM, &mut element);
+                    *next += 1;
+                }
             }
             self.token(Token::WJB_END_ARRAY);
         }
     }
+}
+
+/// The elements of a text[].
+struct Elements {
+    values: *mut Datum,
+    nulls: *mut bool,
 }
 
 /// # Safety

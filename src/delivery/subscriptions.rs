@@ -35,7 +35,8 @@ pub struct Subscription {
     pub plugin_key: String,
     pub include_payload: bool,
     operations: Vec<Operation>,
-    allowlist: Vec<String>,
+    /// `None`: every update.
+    allowlist: Option<Vec<String>>,
 }
 
 impl Subscription {
@@ -47,10 +48,9 @@ impl Subscription {
     ) -> bool {
         self.operations.contains(&operation)
             && (operation != Operation::Update
-                || self.allowlist.is_empty()
-                || changed_fields()
-                    .iter()
-                    .any(|field| self.allowlist.contains(field)))
+                || self.allowlist.as_ref().is_none_or(|wanted| {
+                    changed_fields().iter().any(|field| wanted.contains(field))
+                }))
     }
 }
 
@@ -175,13 +175,11 @@ fn read(tenants: &[[u8; 16]]) -> HashMap<[u8; 16], OfTenant> {
                         let text =
                             |column| row.get::<String>(column).map(Option::unwrap_or_default);
                         let list = |column| {
-                            row.get::<Vec<Option<String>>>(column).map(|list| {
-                                list.unwrap_or_default()
-                                    .into_iter()
-                                    .flatten()
-                                    .collect::<Vec<String>>()
-                            })
+                            row.get::<Vec<Option<String>>>(column)
+                                .map(Option::unwrap_or_default)
                         };
+                        let operations = list(6)?;
+                        let allowlist = list(7)?;
                         result
                             .entry(*tenant.as_bytes())
                             .or_default()
@@ -191,11 +189,13 @@ fn read(tenants: &[[u8; 16]]) -> HashMap<[u8; 16], OfTenant> {
                             .push(Subscription {
                                 installation: *installation.as_bytes(),
                                 plugin_key: text(3)?,
-                                operations: list(6)?
+                                operations: operations
                                     .iter()
+                                    .flatten()
                                     .filter_map(|word| Operation::parse(word))
                                     .collect(),
-                                allowlist: list(7)?,
+                                allowlist: (!allowlist.is_empty())
+                                    .then(|| allowlist.into_iter().flatten().collect()),
                                 include_payload: row.get::<bool>(8)?.unwrap_or_default(),
                             });
                     }
