@@ -196,6 +196,27 @@ mod tests {
     }
 
     #[pg_extern]
+    fn the_payload_tells_changed_fields_of_any_shape() {
+        let tenant = Tenant::with_plugin("crm");
+        tenant.subscribe("app", "orders");
+        for fields in ["{}", "{a,NULL}", "{{a,b},{c,NULL}}"] {
+            operator().run(&format!(
+                "insert into audit.entity_changes
+                     (tenant_id, table_schema, table_name, record_id, operation, changed_fields)
+                 values ('{}', 'app', 'orders', '7', 'INSERT', '{fields}')",
+                tenant.id,
+            ));
+            assert_eq!(
+                operator().value(
+                    "select payload #> '{audit,changed_fields}' from int.plugin_delivery_queue"
+                ),
+                operator().value(&format!("to_jsonb('{fields}'::text[])")),
+            );
+            operator().run("delete from int.plugin_delivery_queue");
+        }
+    }
+
+    #[pg_extern]
     fn a_new_delivery_is_pending_and_due_at_once() {
         let tenant = Tenant::with_plugin("crm");
         tenant.subscribe("app", "orders");

@@ -859,6 +859,18 @@ mod logs {
     }
 
     #[test]
+    fn release_the_row_types_that_row_triggers_were_given() {
+        let mut model = Model::with_rows();
+        model.run(&format!(
+            "{SEEN} create trigger see after insert on audit.entity_changes for each row execute function see_row();"
+        ));
+        for n in 10..15 {
+            model.run(&format!("insert into t (id) values ({n})"));
+        }
+        assert!(!shared_server().log().contains("reference leak"));
+    }
+
+    #[test]
     fn fire_the_hosts_statement_triggers() {
         let mut model = Model::with_rows();
         model.run(&format!(
