@@ -1,5 +1,5 @@
 //! Writes the rows of `audit.entity_changes` and enqueues their deliveries, a batch at a time.
-//! The rows are made with the writer's rights, by `convert`; written with those of the log's owner.
+//! The rows are made with the writer's rights, by `to_jsonb`; written with those of the log's owner.
 #![expect(unsafe_code, reason = "passes datums on by pointer")]
 
 use std::rc::Rc;
@@ -38,11 +38,7 @@ static LOG: Layout = Layout {
 };
 
 /// For a log that only a statement can insert into.
-const INSERT_CHANGE: &str = "
-    INSERT INTO audit.entity_changes
-        (table_schema, table_name, record_id, operation, old_data, new_data, changed_fields,
-         user_id, tenant_id, ip_address, user_agent)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+const INSERT_CHANGE: &str = include_str!("sql/insert_change.sql");
 
 const INSERT_TYPES: [T; 11] = [
     T::TEXTOID,

@@ -148,13 +148,13 @@ pub fn claim(
         source,
         limits.total,
         limits.permits.unlisted(),
-        known.map(|(id, room)| (id, limit(room))).unzip(),
+        known.map(|(id, permits)| (id, limit(permits))).unzip(),
         limits.bytes,
         Some(claim),
         lease,
     );
     as_queue_owner(|| {
-        let mut rest = Vec::new();
+        let mut left_over = Vec::new();
         let claimed = pg::run_kept(source.claim(), &CLAIM_TYPES, &args, |table| {
             let mut claimed = Vec::with_capacity(table.len());
             let mut bytes = 0;
@@ -162,7 +162,7 @@ pub fn claim(
                 let id = row.get::<Uuid>(1)?.unwrap_or_else(nil);
                 // The statement knows compressed sizes only.
                 if bytes > 0 && bytes >= limits.bytes {
-                    rest.push(id);
+                    left_over.push(id);
                     continue;
                 }
                 let body = row.get::<BoundedJsonb>(4)?.and_then(|body| body.0);
@@ -180,12 +180,14 @@ pub fn claim(
             }
             Ok(claimed)
         });
-        if !rest.is_empty() {
+        if !left_over.is_empty() {
             let types = [
                 pg_sys::BuiltinOid::UUIDARRAYOID,
                 pg_sys::BuiltinOid::INT8OID,
             ];
-            pg::run_kept(RELEASE, &types, &[rest.into(), claim.into()], |_| Ok(()));
+            pg::run_kept(RELEASE, &types, &[left_over.into(), claim.into()], |_| {
+                Ok(())
+            });
         }
         claimed
     })
