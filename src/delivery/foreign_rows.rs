@@ -12,7 +12,7 @@ use pgrx::prelude::*;
 use super::enqueue::Enqueuer;
 use crate::change::{AuditedChange, Change, Operation, table_key};
 use crate::error::{self, Error};
-use crate::status::TextEnum;
+use crate::text_enum::TextEnum;
 use crate::{instance, pg, tables};
 
 const SYMBOL: &CStr = c"enqueue_plugin_events_from_audit_wrapper";
