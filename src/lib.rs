@@ -7,6 +7,7 @@
 mod audit;
 mod caller;
 mod change;
+mod compat;
 mod delivery;
 mod error;
 mod inbound;

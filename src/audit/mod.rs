@@ -11,6 +11,8 @@ mod track;
 mod transition;
 mod writer;
 
+pub use self::track::track_table;
+
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::prelude::*;

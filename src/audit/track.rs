@@ -201,7 +201,9 @@ fn run(statement: &str) {
     Spi::run(statement).unwrap_or_report();
 }
 
-fn track_table(table: pg_sys::Oid, exclude: Option<Vec<String>>) -> error::Result<()> {
+/// Attaches the triggers that the table lacks. `exclude`: the columns that they leave out from now on; `None`:
+/// those that they leave out already.
+pub fn track_table(table: pg_sys::Oid, exclude: Option<Vec<String>>) -> error::Result<()> {
     let target = trackable(table)?;
     let present = attached(table);
     if let Some(foreign) = present
@@ -250,12 +252,6 @@ fn track_table(table: pg_sys::Oid, exclude: Option<Vec<String>>) -> error::Resul
         attach(&target, &excluded);
     }
     Ok(())
-}
-
-/// The function of the first version, for databases that have not been updated yet.
-#[pg_extern(sql = false)]
-fn track(p_table: Option<pg_sys::Oid>) -> error::Result<()> {
-    track_table(required("p_table", p_table)?, None)
 }
 
 #[pg_extern(sql = false)]

@@ -1,11 +1,11 @@
 //! Who calls and for which tenant (`context`, from `claims` without a host), what the caller may do
-//! (`permission`), how often (`limit`). Asks the host's functions where they exist. Writes nothing but
+//! (`permission`), how often (`rate_limit`). Asks the host's functions where they exist. Writes nothing but
 //! the counters of the limits.
 
 mod claims;
 mod context;
-pub mod limit;
 mod permission;
+pub mod rate_limit;
 
 pub use claims::{SETTING as CLAIMS_SETTING, user as claimed_user};
 pub use context::has_auth_uid;

@@ -17,12 +17,12 @@ use crate::tables;
 use crate::text_enum::TextEnum;
 
 const CLAIM: &str = include_str!("sql/claim.sql");
-const DUE: &str = include_str!("sql/candidates_due.sql");
-const REQUESTED: &str = include_str!("sql/candidates_requested.sql");
-const RELEASE: &str = include_str!("sql/release.sql");
+const DUE: &str = include_str!("sql/claim_due.sql");
+const REQUESTED: &str = include_str!("sql/claim_requested.sql");
+const UNCLAIM: &str = include_str!("sql/unclaim.sql");
 const SETTLE: &str = include_str!("sql/settle.sql");
 const LOCKED: &str = include_str!("sql/locked.sql");
-const RELEASE_ALL: &str = include_str!("sql/release_all.sql");
+const RETURN_ALL: &str = include_str!("sql/return_all.sql");
 const SETTLE_PG_NET: &str = include_str!("sql/settle_pg_net.sql");
 const RECOVER: &str = include_str!("sql/recover.sql");
 const PURGE: &str = include_str!("sql/purge_queue.sql");
@@ -185,7 +185,7 @@ pub fn claim(
                 pg_sys::BuiltinOid::UUIDARRAYOID,
                 pg_sys::BuiltinOid::INT8OID,
             ];
-            pg::run_kept(RELEASE, &types, &[left_over.into(), claim.into()], |_| {
+            pg::run_kept(UNCLAIM, &types, &[left_over.into(), claim.into()], |_| {
                 Ok(())
             });
         }
@@ -244,9 +244,9 @@ pub fn settle(outcomes: &[UnsettledOutcome]) -> usize {
     as_queue_owner(|| pg::run_kept(SETTLE, &types, &args, |table| Ok(table.len())))
 }
 
-/// Returns every row under way to the queue, whoever claimed it.
-pub fn release_all() -> usize {
-    as_queue_owner(|| pg::write(RELEASE_ALL, &[]))
+/// Returns every claimed row, and those whose dispatch was requested, to the queue, whoever claimed it.
+pub fn return_all() -> usize {
+    as_queue_owner(|| pg::write(RETURN_ALL, &[]))
 }
 
 /// Settles rows that pg_net has sent with one of these request ids; returns how many.

@@ -8,7 +8,7 @@ use pgrx::Uuid;
 use pgrx::prelude::*;
 use plugin_webhooks_core::signature;
 
-use crate::caller::limit;
+use crate::caller::rate_limit;
 use crate::error::{Error, Result, required, required_text};
 use crate::pg::BoundedJsonb;
 use crate::pg::{self, Jsonb};
@@ -43,7 +43,7 @@ fn rpc_plugin_ingest_webhook(
     let payload = Jsonb(payload.0.ok_or(Error::TooLong("p_payload"))?);
     let presented = required_text("p_signature", p_signature)?;
     let (tenant, secret_ref) = callable_installation(key, installation)?;
-    limit::INGEST.count_installation(installation, tenant)?;
+    rate_limit::INGEST.count_installation(installation, tenant)?;
     let secret = match secret_ref.as_deref() {
         Some(name) => secrets::by_name(name)?,
         None => None,

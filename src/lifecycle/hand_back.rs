@@ -6,5 +6,5 @@ use crate::delivery::queue;
 
 #[pg_extern(sql = false)]
 fn release_claims() {
-    queue::release_all();
+    queue::return_all();
 }

@@ -21,7 +21,7 @@ fn resume() {
         Instance::Copy(_) => {
             foreign_keys::check();
             // What the worker of the other instance had in flight.
-            queue::release_all();
+            queue::return_all();
             become_active();
         }
     }

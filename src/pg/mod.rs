@@ -9,8 +9,8 @@ pub mod version;
 
 mod bounded_jsonb;
 mod catalog;
+mod catch;
 mod databases;
-mod guard;
 mod jsonb;
 mod memory;
 mod process;
@@ -29,10 +29,10 @@ pub use catalog::{
     TableName, column_name, extension, function_exists, function_without_arguments,
     is_own_function, length, namespace_name, oids, relation, relation_exists,
 };
-pub use databases::databases;
 #[cfg(feature = "pg_test")]
-pub use guard::caught;
-pub use guard::{caught_message, foreign_code, guarded};
+pub use catch::caught;
+pub use catch::{caught_message, foreign_code, guarded};
+pub use databases::databases;
 pub use jsonb::Jsonb;
 pub use memory::{Inside, RawDatum, Varlena, copied_bytes, copied_varlena, new_context};
 pub use process::{

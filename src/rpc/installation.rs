@@ -5,7 +5,7 @@ use pgrx::prelude::*;
 use plugin_webhooks_core::endpoint;
 
 use super::ownership::check_owned;
-use crate::caller::{self, limit};
+use crate::caller::{self, rate_limit};
 use crate::error::{Error, Result, required, required_text};
 use crate::pg::{self, Jsonb};
 use crate::status::InstallationStatus;
@@ -48,7 +48,7 @@ fn rpc_install_plugin(
     p_config: Option<Jsonb>,
 ) -> Result<Option<Uuid>> {
     let caller = caller::authorize(p_tenant_id)?;
-    limit::INSTALL.count(&caller)?;
+    rate_limit::INSTALL.count(&caller)?;
     let key = required_text("p_plugin_key", p_plugin_key)?;
     let config = checked_config(p_config)?;
     let plugin = pg::one::<Uuid>("SELECT id FROM int.plugins WHERE key = $1", &[key.into()])
@@ -79,7 +79,7 @@ fn rpc_update_plugin_installation(
     p_config: Option<Jsonb>,
 ) -> Result<()> {
     let caller = caller::authorize(p_tenant_id)?;
-    limit::UPDATE.count(&caller)?;
+    rate_limit::UPDATE.count(&caller)?;
     let installation = required("p_installation_id", p_installation_id)?;
     let status = p_status.map(checked_status).transpose()?;
     let config = checked_config(p_config)?;
@@ -105,7 +105,7 @@ fn rpc_update_plugin_installation(
 #[pg_extern(sql = false)]
 fn rpc_uninstall_plugin(p_tenant_id: Option<Uuid>, p_installation_id: Option<Uuid>) -> Result<()> {
     let caller = caller::authorize(p_tenant_id)?;
-    limit::UNINSTALL.count(&caller)?;
+    rate_limit::UNINSTALL.count(&caller)?;
     let installation = required("p_installation_id", p_installation_id)?;
     check_owned(&caller, installation)?;
     pg::write(

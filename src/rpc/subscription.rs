@@ -4,7 +4,7 @@ use pgrx::Uuid;
 use pgrx::prelude::*;
 
 use super::ownership::check_owned;
-use crate::caller::{self, limit};
+use crate::caller::{self, rate_limit};
 use crate::change::Operation;
 use crate::error::{Error, Result, required, required_text};
 use crate::pg;
@@ -58,7 +58,7 @@ fn rpc_upsert_plugin_webhook_subscription(
     p_include_payload: Option<bool>,
 ) -> Result<Option<Uuid>> {
     let caller = caller::authorize(p_tenant_id)?;
-    limit::SUBSCRIBE.count(&caller)?;
+    rate_limit::SUBSCRIBE.count(&caller)?;
     let installation = required("p_installation_id", p_installation_id)?;
     let schema = required_text("p_table_schema", p_table_schema)?;
     let table = required_text("p_table_name", p_table_name)?;
@@ -91,7 +91,7 @@ fn rpc_delete_plugin_webhook_subscription(
     p_subscription_id: Option<Uuid>,
 ) -> Result<()> {
     let caller = caller::authorize(p_tenant_id)?;
-    limit::UNSUBSCRIBE.count(&caller)?;
+    rate_limit::UNSUBSCRIBE.count(&caller)?;
     let subscription = required("p_subscription_id", p_subscription_id)?;
     let installation = pg::one::<Uuid>(
         "SELECT plugin_installation_id FROM int.plugin_webhook_subscriptions WHERE id = $1",

@@ -1,7 +1,7 @@
 //! Every setting: its unit, range, default and why, and what the rooms read of it. Readable on the main
 //! thread only: sender threads get copies. Decides nothing by what a setting says.
 
-mod kind;
+mod types;
 
 use std::ffi::{CStr, CString};
 use std::ops::RangeInclusive;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use plugin_webhooks_core::{limiter, retry};
 
-use self::kind::{Integer, PLAIN, Switch, Text};
+use self::types::{Integer, PLAIN, Switch, Text};
 use crate::pg;
 
 /// When a running worker delivers.

@@ -10,7 +10,7 @@ use plugin_webhooks_core::retry::Schedule;
 use super::gate::Gate;
 use super::in_flight::AllInFlight;
 use super::prepare::{Prepared, Preparer, Unsendable};
-use super::purge::Purge;
+use super::purge_schedule::PurgeSchedule;
 use super::threads::Threads;
 use super::unsettled::{self, Unsettled};
 use super::{outcome, transaction};
@@ -58,7 +58,7 @@ pub struct Dispatcher {
     in_flight: AllInFlight,
     unsettled: Unsettled,
     recovered_at: Instant,
-    purge: Purge,
+    purge: PurgeSchedule,
 }
 
 impl Dispatcher {
@@ -75,7 +75,7 @@ impl Dispatcher {
             in_flight: AllInFlight::default(),
             unsettled: Unsettled::default(),
             recovered_at: Instant::now(),
-            purge: Purge::new(),
+            purge: PurgeSchedule::new(),
         }
     }
 
@@ -96,7 +96,7 @@ impl Dispatcher {
         self.threads.restart(&settings);
         self.schedule = schedule(&settings);
         if settings.retention != self.settings.retention {
-            self.purge = Purge::new();
+            self.purge = PurgeSchedule::new();
         }
         self.settings = settings;
         self.preparer.forget_warnings();

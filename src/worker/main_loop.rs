@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 
 use super::connection::connect;
 use super::dispatcher::{Dispatcher, Tick};
-use super::foreign_keys::ForeignKeys;
+use super::foreign_keys_schedule::ForeignKeysSchedule;
 use super::latch::{set_up_signals, wait};
 use super::lock::{self, Lock};
 use super::registration::preloaded;
@@ -81,7 +81,7 @@ fn serve(extension: pg_sys::Oid) {
     let mut dispatcher = Dispatcher::new(extension);
     let mut last_work = Instant::now();
     let mut blocked = Blocked::default();
-    let mut foreign_keys = ForeignKeys::default();
+    let mut foreign_keys = ForeignKeysSchedule::default();
     failures = 0;
     loop {
         let timeout = match dispatcher.tick() {

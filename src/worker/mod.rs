@@ -4,12 +4,12 @@
 //! - `main_loop`, `connection`, `latch`, `transaction`: the worker's life, session, waiting, transactions.
 //! - `dispatcher`: one look at the queue; `gate`: whether this database may send; `prepare`: from a row to
 //!   a signed request; `threads`, `in_flight`: sending; `outcome`, `unsettled`: what follows.
-//! - `purge`, `foreign_keys`: what the worker does beside delivering.
+//! - `purge_schedule`, `foreign_keys_schedule`: what the worker does beside delivering.
 //! - `processor`: dispatch on demand, in the caller's session.
 
 mod connection;
 mod dispatcher;
-mod foreign_keys;
+mod foreign_keys_schedule;
 mod gate;
 mod in_flight;
 mod latch;
@@ -19,7 +19,7 @@ mod main_loop;
 mod outcome;
 mod prepare;
 mod processor;
-mod purge;
+mod purge_schedule;
 mod registration;
 mod threads;
 mod transaction;

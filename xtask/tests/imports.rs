@@ -16,9 +16,10 @@ const CRATES: [&str; 4] = [
 ];
 
 /// The rooms of the extension. A room imports from layers below its own, never from beside or above.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 9] = [
     &["lib"],
-    &["rpc", "inbound", "audit", "worker", "compat"],
+    &["compat"],
+    &["rpc", "inbound", "audit", "worker"],
     &["lifecycle"],
     &["delivery"],
     &["secrets", "references", "caller"],

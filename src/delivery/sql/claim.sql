@@ -1,5 +1,5 @@
--- Claims candidates and returns what is needed to send them. {candidates} is candidates_due.sql or
--- candidates_requested.sql: rows (id, turn, next_attempt_at) of which the lower turn goes first.
+-- Claims candidates and returns what is needed to send them. {candidates} is claim_due.sql or
+-- claim_requested.sql: rows (id, turn, next_attempt_at) of which the lower turn goes first.
 -- $1 rows at most, $2 rows at most for an installation that $5 does not list, $3 claim id (null: dispatch
 -- is requested, a worker claims later), $4 lease, $5 and $6 installations and how many rows each may have,
 -- $7 bytes of stored payloads after which no more rows are taken, $8 the status that candidates have.

@@ -11,12 +11,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Turns the foreign keys on that a restore needed off; once in a worker's life.
 #[derive(Default)]
-pub struct ForeignKeys {
+pub struct ForeignKeysSchedule {
     on: bool,
     looked_at: Option<Instant>,
 }
 
-impl ForeignKeys {
+impl ForeignKeysSchedule {
     /// One try, if it is time; outside a transaction.
     pub fn turn_on(&mut self) {
         if self.on || self.looked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY) {

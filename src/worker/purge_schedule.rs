@@ -69,12 +69,12 @@ impl PurgeCursor {
 }
 
 /// The purge of all tables, by one worker.
-pub struct Purge {
+pub struct PurgeSchedule {
     queue: PurgeCursor,
     attempts: PurgeCursor,
 }
 
-impl Purge {
+impl PurgeSchedule {
     pub fn new() -> Self {
         let now = Instant::now();
         Self {

@@ -8,19 +8,19 @@ use crate::error::{Error, Result};
 use crate::pg;
 
 /// Calls of one function a minute.
-pub struct Limit {
+pub struct RateLimit {
     operation: &'static str,
     max: i32,
 }
 
-pub const INSTALL: Limit = Limit::new("rpc_install_plugin", 10);
-pub const UPDATE: Limit = Limit::new("rpc_update_plugin_installation", 20);
-pub const UNINSTALL: Limit = Limit::new("rpc_uninstall_plugin", 10);
-pub const SUBSCRIBE: Limit = Limit::new("rpc_upsert_plugin_webhook_subscription", 30);
-pub const UNSUBSCRIBE: Limit = Limit::new("rpc_delete_plugin_webhook_subscription", 30);
-pub const INGEST: Limit = Limit::new("rpc_plugin_ingest_webhook", 120);
+pub const INSTALL: RateLimit = RateLimit::new("rpc_install_plugin", 10);
+pub const UPDATE: RateLimit = RateLimit::new("rpc_update_plugin_installation", 20);
+pub const UNINSTALL: RateLimit = RateLimit::new("rpc_uninstall_plugin", 10);
+pub const SUBSCRIBE: RateLimit = RateLimit::new("rpc_upsert_plugin_webhook_subscription", 30);
+pub const UNSUBSCRIBE: RateLimit = RateLimit::new("rpc_delete_plugin_webhook_subscription", 30);
+pub const INGEST: RateLimit = RateLimit::new("rpc_plugin_ingest_webhook", 120);
 
-impl Limit {
+impl RateLimit {
     const fn new(operation: &'static str, max: i32) -> Self {
         Self { operation, max }
     }
