@@ -106,14 +106,14 @@ extension_sql_file!(
     requires = ["rate_limits"]
 );
 extension_sql_file!(
-    "../sql/install/40_views.sql",
-    name = "views",
+    "../sql/install/40_tenant_views.sql",
+    name = "tenant_views",
     requires = ["converge"]
 );
 extension_sql_file!(
     "../sql/install/41_rpc.sql",
     name = "rpc",
-    requires = ["views"]
+    requires = ["tenant_views"]
 );
 extension_sql_file!(
     "../sql/install/42_track.sql",
@@ -131,9 +131,14 @@ extension_sql_file!(
     requires = ["references"]
 );
 extension_sql_file!(
+    "../sql/install/52_dump.sql",
+    name = "dump",
+    requires = ["resume"]
+);
+extension_sql_file!(
     "../sql/install/60_worker.sql",
     name = "worker",
-    requires = ["resume"]
+    requires = ["dump"]
 );
 extension_sql_file!(
     "../sql/takeover/85_way_back.sql",
@@ -141,14 +146,14 @@ extension_sql_file!(
     requires = ["worker"]
 );
 extension_sql_file!(
-    "../sql/install/90_roles.sql",
-    name = "roles",
+    "../sql/install/90_grants.sql",
+    name = "grants",
     requires = ["way_back"]
 );
 extension_sql_file!(
     "../sql/install/99_finish.sql",
     name = "finish",
-    requires = ["roles"],
+    requires = ["grants"],
     finalize
 );
 

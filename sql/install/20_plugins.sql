@@ -1,4 +1,4 @@
--- The catalogue of plugins. Row policies and grants of each table are in 90_roles.sql: their roles may not exist yet.
+-- The catalogue of plugins. Row policies and grants of each table are in 90_grants.sql: their roles may not exist yet.
 
 CREATE TABLE IF NOT EXISTS int.plugins (
     id             uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),

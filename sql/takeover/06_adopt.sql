@@ -305,7 +305,7 @@ BEGIN
 END
 $$;
 
--- Grants that are not the interface's: install/90_roles.sql gives them back.
+-- Grants that are not the interface's: install/90_grants.sql gives them back.
 INSERT INTO plugin_webhooks.taking_over
 WITH member AS (
     SELECT d.classid, d.objid FROM pg_catalog.pg_depend AS d

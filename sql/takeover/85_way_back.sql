@@ -16,13 +16,6 @@ COMMENT ON FUNCTION plugin_webhooks.refused_installations() IS
     'is not public and that plugin_webhooks.allowed_networks does not open. Names are not resolved. Executable by the '
     'owner only.';
 
-CREATE OR REPLACE FUNCTION plugin_webhooks.grant_as_administrator(statement text) RETURNS void
-    LANGUAGE c VOLATILE
-    AS 'MODULE_PATHNAME', 'grant_as_administrator_wrapper';
-COMMENT ON FUNCTION plugin_webhooks.grant_as_administrator(text) IS
-    'Runs a GRANT inside CREATE or ALTER EXTENSION as if it had come later: a dump then carries it. Runs with the '
-    'caller''s rights. Executable by the owner only.';
-
 CREATE OR REPLACE FUNCTION plugin_webhooks.release_claims() RETURNS void
     LANGUAGE c VOLATILE
     AS 'MODULE_PATHNAME', 'release_claims_wrapper';
@@ -89,67 +82,3 @@ COMMENT ON FUNCTION plugin_webhooks.hand_back() IS
     'Gives the tables with their data back to the database, and functions, views, triggers and policies that CREATE '
     'EXTENSION replaced back their former definitions; nothing is sent any more. DROP EXTENSION then leaves all of '
     'these alone. Run both in one transaction. Executable by the owner only, who must be a superuser.';
-
-CREATE OR REPLACE VIEW plugin_webhooks.not_in_dumps WITH (security_invoker = true) AS
-WITH extension AS (
-    SELECT e.oid, e.extowner, e.extconfig FROM pg_catalog.pg_extension AS e WHERE e.extname = 'plugin_webhooks'
-), member AS (
-    SELECT d.classid, d.objid, e.extowner, d.objid = ANY (e.extconfig) AS data
-    FROM pg_catalog.pg_depend AS d JOIN extension AS e ON e.oid = d.refobjid
-    WHERE d.deptype = 'e' AND d.refclassid = 'pg_catalog.pg_extension'::regclass
-), relation AS (
-    SELECT c.oid, c.relkind, c.relowner, m.extowner, m.data FROM member AS m
-    JOIN pg_catalog.pg_class AS c ON c.oid = m.objid
-    WHERE m.classid = 'pg_catalog.pg_class'::regclass
-), expected AS (
-    SELECT s.kind, pg_catalog.to_regclass(s.relation) AS relation, s.name FROM plugin_webhooks.expected_shape() AS s
-    WHERE s.kind IN ('constraint', 'index', 'trigger')
-)
-SELECT 'owner'::text AS kind, r.oid::regclass::text AS object,
-       pg_catalog.format('ALTER TABLE %s OWNER TO %I;',
-           r.oid::regclass, pg_catalog.pg_get_userbyid(r.relowner)) AS statement
-FROM relation AS r WHERE r.relkind = 'r' AND r.relowner <> r.extowner
-UNION ALL
-SELECT 'owner', p.oid::regprocedure::text,
-       pg_catalog.format('ALTER FUNCTION %s OWNER TO %I;',
-           p.oid::regprocedure, pg_catalog.pg_get_userbyid(p.proowner))
-FROM member AS m JOIN pg_catalog.pg_proc AS p ON p.oid = m.objid
-WHERE m.classid = 'pg_catalog.pg_proc'::regclass AND p.proowner <> m.extowner
-UNION ALL
-SELECT 'constraint', r.oid::regclass::text,
-       pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s;',
-           r.oid::regclass, c.conname, pg_catalog.pg_get_constraintdef(c.oid))
-FROM relation AS r
-JOIN pg_catalog.pg_constraint AS c ON c.conrelid = r.oid AND c.contype IN ('c', 'f', 'u', 'x')
-WHERE r.data AND NOT EXISTS (
-    SELECT FROM expected AS e WHERE e.kind = 'constraint' AND e.relation = r.oid AND e.name = c.conname)
-UNION ALL
-SELECT 'index', r.oid::regclass::text, pg_catalog.pg_get_indexdef(x.indexrelid) || ';'
-FROM relation AS r
-JOIN pg_catalog.pg_index AS x ON x.indrelid = r.oid
-JOIN pg_catalog.pg_class AS i ON i.oid = x.indexrelid
-WHERE r.data
-  AND NOT EXISTS (
-    SELECT FROM pg_catalog.pg_constraint AS c WHERE c.conindid = x.indexrelid AND c.conrelid = r.oid)
-  AND NOT EXISTS (
-    SELECT FROM expected AS e WHERE e.kind = 'index' AND e.relation = r.oid AND e.name = i.relname)
-UNION ALL
-SELECT 'trigger', r.oid::regclass::text, pg_catalog.pg_get_triggerdef(t.oid) || ';'
-FROM relation AS r JOIN pg_catalog.pg_trigger AS t ON t.tgrelid = r.oid AND NOT t.tgisinternal
-WHERE r.data AND NOT EXISTS (
-    SELECT FROM expected AS e WHERE e.kind = 'trigger' AND e.relation = r.oid AND e.name = t.tgname)
-UNION ALL
-SELECT 'policy', r.oid::regclass::text,
-       pg_catalog.format('CREATE POLICY %I ON %s AS %s FOR %s TO %s',
-           p.policyname, r.oid::regclass, p.permissive, p.cmd,
-           (SELECT pg_catalog.string_agg(
-                       CASE x.name WHEN 'public' THEN 'PUBLIC' ELSE pg_catalog.quote_ident(x.name) END, ', ')
-            FROM pg_catalog.unnest(p.roles) AS x (name)))
-       || coalesce(' USING (' || p.qual || ')', '') || coalesce(' WITH CHECK (' || p.with_check || ')', '') || ';'
-FROM relation AS r
-JOIN pg_catalog.pg_class AS c ON c.oid = r.oid
-JOIN pg_catalog.pg_policies AS p ON p.tablename = c.relname AND p.schemaname::regnamespace = c.relnamespace
-WHERE r.data AND p.policyname !~ ('^' || c.relname || '_select_(anon|authenticated|service_role)$');
-COMMENT ON VIEW plugin_webhooks.not_in_dumps IS
-    'What was added to the extension''s tables and pg_dump does not carry: owners, constraints, indexes, triggers, '
-    'policies, each as a statement to run after a restore.';
