@@ -1,6 +1,7 @@
 -- The schema of the extension, to be read from top to bottom in the order of the files' numbers. Every statement
 -- converges: the files make the same objects out of nothing, out of an earlier version (each upgrade script is the
--- install script), and, with those of sql/takeover between them, out of the same system in PL/pgSQL over pg_net.
+-- install script), and, with those of sql/takeover between them, out of the former system: the same tables, views and
+-- functions, written in PL/pgSQL over pg_net.
 
 -- Only PostgreSQL's own functions and operators, whatever the caller's search_path says.
 SET LOCAL search_path TO pg_catalog, pg_temp;

@@ -1,4 +1,4 @@
--- The catalogue of plugins. Row policies and grants of each table are in 90_grants.sql: their roles may not exist yet.
+-- The list of plugins. Row policies and grants of each table are in 90_grants.sql: their roles may not exist yet.
 
 CREATE TABLE IF NOT EXISTS int.plugins (
     id             uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
@@ -13,7 +13,7 @@ CREATE TABLE IF NOT EXISTS int.plugins (
         CHECK (key ~ '^[a-z0-9_]+$' AND pg_catalog.length(key) BETWEEN 2 AND 80)
 );
 COMMENT ON TABLE int.plugins IS
-    'The catalogue of plugins. Written by rpc_register_plugin, readable by every authenticated user.';
+    'The list of plugins. Written by rpc_register_plugin, readable by every authenticated user.';
 COMMENT ON COLUMN int.plugins.key IS 'Stable name: 2 to 80 characters of a-z, 0-9 and _.';
 COMMENT ON COLUMN int.plugins.is_active IS 'An inactive plugin is hidden from v_plugins and refuses inbound calls.';
 ALTER TABLE int.plugins ENABLE ROW LEVEL SECURITY;

@@ -36,7 +36,7 @@ ALTER TABLE int.plugin_delivery_queue SET (
     autovacuum_analyze_scale_factor = 0.05
 );
 COMMENT ON TABLE int.plugin_delivery_queue IS
-    'The outbox: one row for each change and installation that subscribed to it.';
+    'The delivery queue: one row for each change and installation that subscribed to it.';
 COMMENT ON COLUMN int.plugin_delivery_queue.id IS 'Sent as X-Plugin-Delivery-Id; the same for every attempt.';
 COMMENT ON COLUMN int.plugin_delivery_queue.payload IS 'The request body is exactly payload::text.';
 COMMENT ON COLUMN int.plugin_delivery_queue.status IS
@@ -48,10 +48,11 @@ COMMENT ON COLUMN int.plugin_delivery_queue.last_error IS
     'Why the last attempt failed, at most 500 characters: http <status>: <start of body>, or the kind of network '
     'error.';
 COMMENT ON COLUMN int.plugin_delivery_queue.net_request_id IS 'Unused; kept for databases that already have it.';
-COMMENT ON COLUMN int.plugin_delivery_queue.sent_at IS 'When the last attempt was handed to the network.';
+COMMENT ON COLUMN int.plugin_delivery_queue.sent_at IS
+    'When the row was last claimed, or its dispatch requested.';
 COMMENT ON COLUMN int.plugin_delivery_queue.claim_id IS
-    'Fencing token of the claim that sends it; null while handed over by the processor. An outcome of another claim '
-    'changes nothing.';
+    'Fencing token of the claim that sends it; null while its dispatch is only requested. An outcome of another '
+    'claim changes nothing.';
 COMMENT ON COLUMN int.plugin_delivery_queue.lease_expires_at IS
     'A sending row goes back to pending when this has passed.';
 

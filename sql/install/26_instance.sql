@@ -1,4 +1,4 @@
--- Which place the data is active in. Read by the extension's functions only, like the tables that follow.
+-- Which place the data is active in. No role of the interface reads it, nor the tables that follow.
 
 CREATE TABLE IF NOT EXISTS plugin_webhooks.instance (
     system_identifier text NOT NULL,

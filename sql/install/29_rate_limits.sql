@@ -1,4 +1,4 @@
--- The limiter of calls. Its rows stay here: no dump carries them.
+-- Counters of the rate limits. They stay here: no dump carries them.
 
 CREATE UNLOGGED TABLE IF NOT EXISTS plugin_webhooks.rate_limits (
     bucket       text PRIMARY KEY,

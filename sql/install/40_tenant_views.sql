@@ -4,7 +4,7 @@ CREATE OR REPLACE VIEW public.v_plugins WITH (security_invoker = true) AS
 SELECT p.id, p.key, p.name, p.description, p.is_integration, p.is_active, p.created_at, p.updated_at
 FROM int.plugins AS p
 WHERE p.is_active;
-COMMENT ON VIEW public.v_plugins IS 'Active plugins of the catalogue. Readable by anon and authenticated.';
+COMMENT ON VIEW public.v_plugins IS 'Active plugins. Readable by anon and authenticated.';
 
 CREATE OR REPLACE VIEW public.v_plugin_installations WITH (security_invoker = true) AS
 SELECT i.id, i.tenant_id, i.plugin_id, p.key AS plugin_key, p.name AS plugin_name, p.is_integration,

@@ -108,7 +108,7 @@ COMMENT ON FUNCTION plugin_webhooks.check_foreign_keys(boolean) IS
     'Whether the foreign keys among the extension''s tables are checked. Turned on by resume(), and by the worker of '
     'the active instance. Raises 23503 for rows that break one. Executable by the owner only.';
 
--- An empty catalogue: this may be a restore.
+-- No plugin yet: this may be a restore.
 DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM int.plugins) THEN

@@ -1,6 +1,6 @@
--- A database that already holds this system in PL/pgSQL: its tables, views and functions become the extension's,
--- in place, when they have the expected shape; else nothing happens at all. In a database without them this file
--- leaves nothing but the table of what it replaced.
+-- A database that holds the former system: its tables, views and functions become the extension's, in place, when
+-- they have the expected shape; else nothing happens at all. In a database without them this file leaves nothing but
+-- the table of what it replaced.
 
 CREATE TABLE IF NOT EXISTS plugin_webhooks.replaced (
     step      integer NOT NULL,
@@ -260,7 +260,7 @@ BEGIN
         FROM pg_catalog.unnest(taken) AS f (name)
         JOIN pg_catalog.pg_class AS c ON c.oid = pg_catalog.to_regclass(f.name)
         UNION ALL
-        -- Handed back by an earlier installation.
+        -- Handed back, after an earlier CREATE EXTENSION.
         SELECT c.oid::regclass, 'TABLE' FROM pg_catalog.pg_class AS c
         WHERE (c.relnamespace = 'plugin_webhooks'::regnamespace AND c.relkind = 'r'
                OR c.oid = pg_catalog.to_regclass('int.plugin_delivery_attempts'))

@@ -20,7 +20,7 @@ CREATE OR REPLACE FUNCTION plugin_webhooks.release_claims() RETURNS void
     LANGUAGE c VOLATILE
     AS 'MODULE_PATHNAME', 'release_claims_wrapper';
 COMMENT ON FUNCTION plugin_webhooks.release_claims() IS
-    'Returns every delivery under way to the queue. Called by hand_back(). Executable by the owner only.';
+    'Returns every delivery with status sending to the queue. Called by hand_back(). Executable by the owner only.';
 
 CREATE OR REPLACE FUNCTION plugin_webhooks.hand_back() RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -51,7 +51,7 @@ BEGIN
         EXECUTE pg_catalog.format('DROP POLICY %I ON %s', member.name, member.relation);
     END LOOP;
     DROP VIEW IF EXISTS audit.hand_back_before_drop_extension;
-    -- The data and its schemas; what is true of this installation only goes with it.
+    -- The data and its schemas; what is true of this CREATE EXTENSION only goes with it.
     FOR member IN
         SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind, c.oid::regclass::text AS name
         FROM pg_catalog.pg_class AS c

@@ -1,4 +1,4 @@
--- Back to the queue: leases that ran out, rows of another system without a lease, and with $1 (a worker
+-- Back to the queue: leases that ran out, rows of the former system without a lease, and with $1 (a worker
 -- that has just started, alone) every row that a worker before it had claimed. A row that somebody has
 -- locked comes another time.
 UPDATE int.plugin_delivery_queue AS q
