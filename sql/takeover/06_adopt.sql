@@ -18,15 +18,23 @@ CREATE TABLE plugin_webhooks.taking_over (note text NOT NULL, object text NOT NU
 
 DO $$
 DECLARE
-    extension   CONSTANT oid := (SELECT e.oid FROM pg_catalog.pg_extension AS e WHERE e.extname = 'plugin_webhooks');
-    differences text[] := '{}';
-    taken       text[] := '{}';
-    wanted      record;
-    actual      record;
-    relation    regclass;
-    routine     regprocedure;
-    identity    regclass;
-    nulls       bigint;
+    extension     CONSTANT oid := (
+        SELECT e.oid FROM pg_catalog.pg_extension AS e WHERE e.extname = 'plugin_webhooks');
+    -- What is the extension's already, in an upgrade.
+    own_relations CONSTANT oid[] := ARRAY(
+        SELECT d.objid FROM pg_catalog.pg_depend AS d
+        WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype = 'e' AND d.refobjid = extension);
+    own_routines  CONSTANT oid[] := ARRAY(
+        SELECT d.objid FROM pg_catalog.pg_depend AS d
+        WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.deptype = 'e' AND d.refobjid = extension);
+    differences   text[] := '{}';
+    taken         text[] := '{}';
+    wanted        record;
+    actual        record;
+    relation      regclass;
+    routine       regprocedure;
+    identity      regclass;
+    nulls         bigint;
 BEGIN
     -- Tables.
     FOR wanted IN
@@ -34,10 +42,7 @@ BEGIN
         WHERE s.kind = 'column' GROUP BY s.relation ORDER BY pg_catalog.min(s.ordinality)
     LOOP
         relation := pg_catalog.to_regclass(wanted.name);
-        CONTINUE WHEN relation IS NULL OR EXISTS (
-            SELECT FROM pg_catalog.pg_depend AS d
-            WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = relation
-              AND d.deptype = 'e' AND d.refobjid = extension);
+        CONTINUE WHEN relation IS NULL OR relation = ANY (own_relations);
         SELECT c.relkind, c.relpersistence, c.relispartition OR c.relhassubclass AS inherits INTO STRICT actual
         FROM pg_catalog.pg_class AS c WHERE c.oid = relation;
         IF actual.relkind <> 'r' OR actual.relpersistence <> 'p' OR actual.inherits THEN
@@ -120,10 +125,7 @@ BEGIN
             END IF;
             CONTINUE;
         END IF;
-        CONTINUE WHEN EXISTS (
-            SELECT FROM pg_catalog.pg_depend AS d
-            WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = routine
-              AND d.deptype = 'e' AND d.refobjid = extension);
+        CONTINUE WHEN routine = ANY (own_routines);
         SELECT p.prokind, p.proretset, p.proargnames, p.pronargdefaults, p.prorettype, p.proowner INTO STRICT actual
         FROM pg_catalog.pg_proc AS p WHERE p.oid = routine;
         IF actual.prokind <> 'f' OR actual.proretset OR actual.prorettype <> pg_catalog.to_regtype(wanted.result) THEN
@@ -152,10 +154,7 @@ BEGIN
         WHERE s.kind = 'view'
     LOOP
         relation := pg_catalog.to_regclass(wanted.name);
-        CONTINUE WHEN relation IS NULL OR EXISTS (
-            SELECT FROM pg_catalog.pg_depend AS d
-            WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = relation
-              AND d.deptype = 'e' AND d.refobjid = extension);
+        CONTINUE WHEN relation IS NULL OR relation = ANY (own_relations);
         SELECT c.relkind, c.relowner, c.reloptions, pg_catalog.string_agg(
                    pg_catalog.concat_ws(' ', a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod)),
                    ', ' ORDER BY a.attnum) AS columns
