@@ -67,7 +67,7 @@ pub enum Instance {
     Copy(String),
 }
 
-/// The extension's oid in this database; a later one is another installation. Needs a transaction.
+/// The extension's oid in this database; another CREATE EXTENSION makes another. Needs a transaction.
 pub fn extension() -> Option<pg_sys::Oid> {
     pg::extension(c"plugin_webhooks")
 }

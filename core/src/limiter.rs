@@ -27,7 +27,7 @@ pub struct Bounds {
 
 /// What an attempt says of its receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Health {
+pub enum Verdict {
     /// It answered, whatever it said about this delivery.
     Answers,
     /// It did not answer, or with a server error.
@@ -112,18 +112,18 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
     }
 
     /// A request of the installation came back.
-    pub fn finished(&mut self, installation: K, health: Health, now: Instant, bounds: Bounds) {
+    pub fn finished(&mut self, installation: K, verdict: Verdict, now: Instant, bounds: Bounds) {
         let Some(receiver) = self.receivers.get_mut(&installation) else {
             return;
         };
         receiver.in_flight = receiver.in_flight.saturating_sub(1);
-        match health {
-            Health::Answers => {
+        match verdict {
+            Verdict::Answers => {
                 receiver.failures = 0;
                 receiver.backoff_until = None;
                 receiver.window = (receiver.window + 1).min(bounds.window);
             }
-            Health::Fails => {
+            Verdict::Fails => {
                 receiver.failures = receiver.failures.saturating_add(1);
                 receiver.window = (receiver.window / 2).max(1);
                 if receiver.failures >= TROUBLED_AFTER {
@@ -131,7 +131,7 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
                     receiver.back_off(now, receiver.growing_backoff(bounds));
                 }
             }
-            Health::Overloaded(wish) => {
+            Verdict::Overloaded(wish) => {
                 receiver.failures = receiver.failures.max(TROUBLED_AFTER - 1) + 1;
                 receiver.window = 1;
                 let backoff = receiver.growing_backoff(bounds);
@@ -225,12 +225,12 @@ mod tests {
         }
 
         /// Uses all permits, and ends all of these requests.
-        fn round(&mut self, installation: u8, health: Health) -> usize {
+        fn round(&mut self, installation: u8, verdict: Verdict) -> usize {
             let permits = self.permits(installation);
             (0..permits).for_each(|_| self.limiter.started(installation, BOUNDS));
             (0..permits).for_each(|_| {
                 self.limiter
-                    .finished(installation, health, self.now, BOUNDS)
+                    .finished(installation, verdict, self.now, BOUNDS)
             });
             permits
         }
@@ -248,7 +248,7 @@ mod tests {
         bench.limiter.started(1, BOUNDS);
         let mut rounds = Vec::new();
         for _ in 0..4 {
-            rounds.push(bench.round(1, Health::Answers));
+            rounds.push(bench.round(1, Verdict::Answers));
         }
         assert_eq!(rounds, [3, 6, 12, 15]);
     }
@@ -263,14 +263,14 @@ mod tests {
     #[test]
     fn a_receiver_in_trouble_is_probed_with_growing_backoff() {
         let mut bench = Bench::new();
-        assert_eq!(bench.round(1, Health::Fails), FIRST_WINDOW);
+        assert_eq!(bench.round(1, Verdict::Fails), FIRST_WINDOW);
         let mut backoffs = Vec::new();
         for _ in 0..8 {
             assert_eq!(bench.permits(1), 0);
             let backoff = bench.limiter.next_probe(bench.now).unwrap_or_default();
             backoffs.push(backoff.as_secs());
             bench.pass(backoff);
-            assert_eq!(bench.round(1, Health::Fails), 1, "one probe at a time");
+            assert_eq!(bench.round(1, Verdict::Fails), 1, "one probe at a time");
         }
         assert_eq!(backoffs, [2, 4, 8, 16, 32, 60, 60, 60]);
     }
@@ -278,9 +278,9 @@ mod tests {
     #[test]
     fn one_answer_ends_the_trouble() {
         let mut bench = Bench::new();
-        bench.round(1, Health::Fails);
+        bench.round(1, Verdict::Fails);
         bench.pass(Duration::from_secs(2));
-        bench.round(1, Health::Answers);
+        bench.round(1, Verdict::Answers);
         assert_eq!(bench.permits(1), FIRST_WINDOW);
         assert_eq!(bench.limiter.next_probe(bench.now), None);
     }
@@ -292,7 +292,7 @@ mod tests {
         let wish = Some(Duration::from_secs(300));
         bench
             .limiter
-            .finished(1, Health::Overloaded(wish), bench.now, BOUNDS);
+            .finished(1, Verdict::Overloaded(wish), bench.now, BOUNDS);
         assert_eq!(bench.limiter.next_probe(bench.now), wish);
         assert_eq!(bench.permits(1), 0);
         bench.pass(Duration::from_secs(300));
@@ -309,7 +309,7 @@ mod tests {
         let now = Instant::now();
         for _ in 0..10 {
             limiter.started(1, bounds);
-            limiter.finished(1, Health::Fails, now, bounds);
+            limiter.finished(1, Verdict::Fails, now, bounds);
         }
         assert_eq!(limiter.permits(now, bounds).of(1), 1);
     }
@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn trouble_of_long_ago_is_forgotten() {
         let mut bench = Bench::new();
-        bench.round(1, Health::Fails);
+        bench.round(1, Verdict::Fails);
         let after = Duration::from_secs(600);
         bench.limiter.forget(bench.now, after);
         assert_eq!(bench.permits(1), 0);
@@ -332,12 +332,12 @@ mod tests {
         // Grown to the largest window, and never idle.
         bench.limiter.started(1, BOUNDS);
         for _ in 0..4 {
-            bench.round(1, Health::Answers);
+            bench.round(1, Verdict::Answers);
         }
         let mut permits = Vec::new();
         for _ in 0..2 {
             bench.limiter.started(1, BOUNDS);
-            bench.limiter.finished(1, Health::Fails, bench.now, BOUNDS);
+            bench.limiter.finished(1, Verdict::Fails, bench.now, BOUNDS);
             permits.push(bench.permits(1));
         }
         assert_eq!(permits, [7, 3]);
@@ -349,8 +349,8 @@ mod tests {
         let mut backoffs = Vec::new();
         for _ in 0..4 {
             bench.limiter.started(1, BOUNDS);
-            let health = Health::Overloaded(None);
-            bench.limiter.finished(1, health, bench.now, BOUNDS);
+            let verdict = Verdict::Overloaded(None);
+            bench.limiter.finished(1, verdict, bench.now, BOUNDS);
             let backoff = bench.limiter.next_probe(bench.now).unwrap_or_default();
             backoffs.push(backoff.as_secs());
             bench.pass(backoff);
@@ -361,8 +361,8 @@ mod tests {
     #[test]
     fn a_receiver_whose_probe_is_out_is_remembered_and_another_until_its_time_is_over() {
         let mut bench = Bench::new();
-        bench.round(1, Health::Fails);
-        bench.round(2, Health::Fails);
+        bench.round(1, Verdict::Fails);
+        bench.round(2, Verdict::Fails);
         let backoff = bench.limiter.next_probe(bench.now).unwrap_or_default();
         bench.pass(backoff);
         bench.limiter.started(1, BOUNDS);
@@ -411,7 +411,7 @@ mod tests {
             for (installation, what, seconds) in steps {
                 bench.pass(Duration::from_secs(seconds));
                 let n = usize::from(installation);
-                let health = match what {
+                let verdict = match what {
                     0 => {
                         let permits = bench.permits(installation);
                         (0..permits).for_each(|_| bench.limiter.started(installation, BOUNDS));
@@ -419,13 +419,13 @@ mod tests {
                         prop_assert!(out[n] <= BOUNDS.window);
                         continue;
                     }
-                    1 => Health::Answers,
-                    2 => Health::Fails,
-                    _ => Health::Overloaded(None),
+                    1 => Verdict::Answers,
+                    2 => Verdict::Fails,
+                    _ => Verdict::Overloaded(None),
                 };
                 if out[n] > 0 {
                     out[n] -= 1;
-                    bench.limiter.finished(installation, health, bench.now, BOUNDS);
+                    bench.limiter.finished(installation, verdict, bench.now, BOUNDS);
                 }
             }
         }

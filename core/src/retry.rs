@@ -95,7 +95,7 @@ impl Schedule {
         Ok(Self { delays })
     }
 
-    /// The step after a failed attempt, of which `attempts_before` earlier ones failed too.
+    /// The step after a failed attempt, when `failures` earlier ones failed too.
     ///
     /// - 410 (gone) ends the delivery.
     /// - The delay is the schedule's, up to 10 % shorter or longer.
@@ -105,8 +105,8 @@ impl Schedule {
     ///
     /// `chance` is a random number from 0 (inclusive) to 1 (exclusive) that decides about these
     /// 10 %; anything else counts as one half, which means exactly on schedule.
-    pub fn after_failure(&self, attempts_before: u32, answer: Answer, chance: f64) -> Step {
-        let index = usize::try_from(attempts_before).unwrap_or(usize::MAX);
+    pub fn after_failure(&self, failures: u32, answer: Answer, chance: f64) -> Step {
+        let index = usize::try_from(failures).unwrap_or(usize::MAX);
         let Some(&delay) = self
             .delays
             .get(index)

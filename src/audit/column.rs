@@ -26,7 +26,7 @@ pub enum Kind {
     Other,
 }
 
-/// A column that is written to the log.
+/// A column that is written to the audit log.
 pub struct Column {
     /// Position in the row, from 0.
     pub index: usize,
@@ -59,7 +59,7 @@ impl Column {
     }
 
     pub fn of(index: usize, attribute: &pg_sys::FormData_pg_attribute, name: &str) -> Column {
-        // SAFETY: catalogue look-ups; the results live in the current memory context, the table's.
+        // SAFETY: look-ups in the system catalogs; the results live in the current memory context, the table's.
         unsafe {
             let base_type = pg_sys::getBaseType(attribute.atttypid);
             let kind = kind_of(base_type);

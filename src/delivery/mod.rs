@@ -1,4 +1,4 @@
-//! The way of a delivery: enqueue, claim, send, settle.
+//! The queue: enqueue, claim, settle, purge. Sends nothing; when is decided in `worker`.
 
 pub mod attempts;
 pub mod enqueue;

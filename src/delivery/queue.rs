@@ -1,5 +1,5 @@
-//! Claim, settle, recover, purge: the SQL on `int.plugin_delivery_queue` but for the inserts, which `enqueue`
-//! makes. Every statement runs as the owner of the queue. Decides nothing about when.
+//! The SQL on `int.plugin_delivery_queue`, but for the inserts, which `enqueue` makes, and for what foreign
+//! keys do (`references`). Every statement runs as the owner of the queue. Decides nothing about when.
 
 use std::collections::HashSet;
 use std::sync::OnceLock;
@@ -36,7 +36,7 @@ pub struct Claimed {
     /// `payload::text`, byte for byte the request's body; `None` when it is too long to send.
     pub body: Option<String>,
     /// Failed attempts before this one.
-    pub attempts: u32,
+    pub failures: u32,
     /// `None` also when it is too long to be one.
     pub config: Option<String>,
     pub secret_ref: Option<String>,
@@ -44,23 +44,23 @@ pub struct Claimed {
 
 /// Which rows a claim may take.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub enum Candidates {
     /// Due rows.
     Due,
     /// Rows whose dispatch the processor requested.
     Requested,
 }
 
-impl Source {
-    /// The claim with this source's candidates put in. One text each: plans are kept by its address.
+impl Candidates {
+    /// The claim of these candidates. One text each: plans are kept by its address.
     fn claim(self) -> &'static str {
         static CLAIM_DUE: OnceLock<String> = OnceLock::new();
         static CLAIM_REQUESTED: OnceLock<String> = OnceLock::new();
-        let (statement, candidates) = match self {
+        let (statement, text) = match self {
             Self::Due => (&CLAIM_DUE, DUE),
             Self::Requested => (&CLAIM_REQUESTED, REQUESTED),
         };
-        statement.get_or_init(|| CLAIM.replace("    {candidates}", candidates))
+        statement.get_or_init(|| CLAIM.replace("    {candidates}", text))
     }
 
     /// The status of a row before it is claimed.
@@ -80,10 +80,10 @@ pub struct ClaimLimits<'a> {
     pub permits: &'a Permits<Uuid>,
 }
 
-/// The outcome of one attempt, ready to be written.
-pub struct UnsettledOutcome {
+/// What an attempt leads to for its delivery, ready to be written.
+pub struct Settlement {
     pub id: Uuid,
-    pub claim: i64,
+    pub claim_id: i64,
     /// Delivered, pending or dead.
     pub status: DeliveryStatus,
     pub failed: bool,
@@ -116,46 +116,46 @@ const CLAIM_TYPES: [pg_sys::BuiltinOid; 8] = {
 
 /// The parameters of claim.sql.
 fn claim_args(
-    source: Source,
+    candidates: Candidates,
     total: usize,
     first: usize,
     known: (Vec<Uuid>, Vec<i32>),
     bytes: usize,
-    claim: Option<i64>,
+    claim_id: Option<i64>,
     lease: Duration,
 ) -> [DatumWithOid<'static>; 8] {
     [
         limit(total).into(),
         limit(first).into(),
-        claim.into(),
+        claim_id.into(),
         interval(lease).into(),
         known.0.into(),
         known.1.into(),
         i64::try_from(bytes).unwrap_or(i64::MAX).into(),
-        source.status().as_str().into(),
+        candidates.status().as_str().into(),
     ]
 }
 
-/// Claims rows under a new fencing token.
+/// Claims rows under a new claim id.
 pub fn claim(
-    source: Source,
-    claim: i64,
+    candidates: Candidates,
+    claim_id: i64,
     lease: Duration,
     limits: &ClaimLimits<'_>,
 ) -> Vec<Claimed> {
     let known = limits.permits.listed();
     let args = claim_args(
-        source,
+        candidates,
         limits.total,
         limits.permits.unlisted(),
         known.map(|(id, permits)| (id, limit(permits))).unzip(),
         limits.bytes,
-        Some(claim),
+        Some(claim_id),
         lease,
     );
     as_queue_owner(|| {
         let mut left_over = Vec::new();
-        let claimed = pg::run_kept(source.claim(), &CLAIM_TYPES, &args, |table| {
+        let claimed = pg::run_kept(candidates.claim(), &CLAIM_TYPES, &args, |table| {
             let mut claimed = Vec::with_capacity(table.len());
             let mut bytes = 0;
             for row in table {
@@ -172,7 +172,7 @@ pub fn claim(
                     installation: row.get::<Uuid>(2)?.unwrap_or_else(nil),
                     event_type: row.get::<String>(3)?.unwrap_or_default(),
                     body,
-                    attempts: u32::try_from(row.get::<i32>(5)?.unwrap_or(0)).unwrap_or(0),
+                    failures: u32::try_from(row.get::<i32>(5)?.unwrap_or(0)).unwrap_or(0),
                     config: row.get::<BoundedJsonb>(6)?.and_then(|config| config.0),
                     secret_ref: row.get::<String>(7)?,
                     tenant: row.get::<Uuid>(8)?.unwrap_or_else(nil),
@@ -185,9 +185,12 @@ pub fn claim(
                 pg_sys::BuiltinOid::UUIDARRAYOID,
                 pg_sys::BuiltinOid::INT8OID,
             ];
-            pg::run_kept(UNCLAIM, &types, &[left_over.into(), claim.into()], |_| {
-                Ok(())
-            });
+            pg::run_kept(
+                UNCLAIM,
+                &types,
+                &[left_over.into(), claim_id.into()],
+                |_| Ok(()),
+            );
         }
         claimed
     })
@@ -199,9 +202,9 @@ fn nil() -> Uuid {
 
 /// Requests the dispatch of up to `total` due rows, fairly: the worker claims them. Returns how many.
 pub fn request_dispatch(total: usize, lease: Duration) -> usize {
-    let source = Source::Due;
+    let candidates = Candidates::Due;
     let args = claim_args(
-        source,
+        candidates,
         total,
         total,
         Default::default(),
@@ -209,11 +212,15 @@ pub fn request_dispatch(total: usize, lease: Duration) -> usize {
         None,
         lease,
     );
-    as_queue_owner(|| pg::run_kept(source.claim(), &CLAIM_TYPES, &args, |table| Ok(table.len())))
+    as_queue_owner(|| {
+        pg::run_kept(candidates.claim(), &CLAIM_TYPES, &args, |table| {
+            Ok(table.len())
+        })
+    })
 }
 
-/// Writes outcomes; returns how many rows still belonged to their claim.
-pub fn settle(outcomes: &[UnsettledOutcome]) -> usize {
+/// Writes settlements; returns how many rows still belonged to their claim.
+pub fn settle(settlements: &[Settlement]) -> usize {
     use pg_sys::BuiltinOid as T;
     let types = [
         T::UUIDARRAYOID,
@@ -224,24 +231,36 @@ pub fn settle(outcomes: &[UnsettledOutcome]) -> usize {
         T::FLOAT8ARRAYOID,
     ];
     let column =
-        |f: fn(&UnsettledOutcome) -> Option<String>| outcomes.iter().map(f).collect::<Vec<_>>();
+        |f: fn(&Settlement) -> Option<String>| settlements.iter().map(f).collect::<Vec<_>>();
     let args = [
-        outcomes.iter().map(|o| o.id).collect::<Vec<_>>().into(),
-        outcomes.iter().map(|o| o.claim).collect::<Vec<_>>().into(),
-        column(|o| Some(o.status.as_str().into())).into(),
-        outcomes
+        settlements.iter().map(|s| s.id).collect::<Vec<_>>().into(),
+        settlements
             .iter()
-            .map(|o| i32::from(o.failed))
+            .map(|s| s.claim_id)
             .collect::<Vec<_>>()
             .into(),
-        column(|o| o.error.clone()).into(),
-        outcomes
+        column(|s| Some(s.status.as_str().into())).into(),
+        settlements
             .iter()
-            .map(|o| o.delay.as_secs_f64())
+            .map(|s| i32::from(s.failed))
+            .collect::<Vec<_>>()
+            .into(),
+        column(|s| s.error.clone()).into(),
+        settlements
+            .iter()
+            .map(|s| s.delay.as_secs_f64())
             .collect::<Vec<_>>()
             .into(),
     ];
     as_queue_owner(|| pg::run_kept(SETTLE, &types, &args, |table| Ok(table.len())))
+}
+
+/// Whether there is no delivery at all.
+pub fn is_empty() -> bool {
+    let found = as_queue_owner(|| {
+        pg::one::<bool>("SELECT EXISTS (SELECT FROM int.plugin_delivery_queue)", &[])
+    });
+    found == Some(false)
 }
 
 /// Returns every claimed row, and those whose dispatch was requested, to the queue, whoever claimed it.
@@ -254,13 +273,17 @@ pub fn settle_pg_net(answered: Vec<i64>) -> usize {
     as_queue_owner(|| pg::write(SETTLE_PG_NET, &[answered.into()]))
 }
 
-/// The deliveries of these outcomes whose row another transaction has locked. Locks the others until
+/// The deliveries of these settlements whose row another transaction has locked. Locks the others until
 /// the end of the transaction, so that writing them waits for nobody.
-pub fn locked(outcomes: &[UnsettledOutcome]) -> HashSet<Uuid> {
+pub fn locked(settlements: &[Settlement]) -> HashSet<Uuid> {
     use pg_sys::BuiltinOid as T;
     let args = [
-        outcomes.iter().map(|o| o.id).collect::<Vec<_>>().into(),
-        outcomes.iter().map(|o| o.claim).collect::<Vec<_>>().into(),
+        settlements.iter().map(|s| s.id).collect::<Vec<_>>().into(),
+        settlements
+            .iter()
+            .map(|s| s.claim_id)
+            .collect::<Vec<_>>()
+            .into(),
     ];
     as_queue_owner(|| {
         pg::run_kept(
@@ -278,8 +301,8 @@ pub fn locked(outcomes: &[UnsettledOutcome]) -> HashSet<Uuid> {
     })
 }
 
-/// Returns lost rows to the queue; `all`: also those of claims that are not over, for a worker that
-/// starts and knows that it is alone. Returns how many.
+/// Returns rows whose claim is over to the queue; `all`: every claimed row, for a worker that starts and
+/// knows that it is alone. Returns how many.
 pub fn recover(all: bool) -> usize {
     let types = [pg_sys::BuiltinOid::BOOLOID];
     as_queue_owner(|| pg::run_kept(RECOVER, &types, &[all.into()], |table| Ok(table.len())))

@@ -9,6 +9,8 @@ use crate::error::{Error, Result, required, required_text};
 use crate::pg::{self, Jsonb};
 
 const NOOP: &str = "noop";
+/// sql/install/28_actions.sql lists the same for plugin_webhooks.inbound_actions; the in-database test
+/// `the_allowlist_starts_with_the_two_built_in_actions` holds that list.
 const BUILT_IN: [&str; 2] = [NOOP, work_order::ACTION];
 
 /// Runs an action for a tenant and returns what the partner gets as answer.

@@ -69,8 +69,8 @@ fn reference(
     }
 }
 
-/// A key field that must be in one of the tenant's catalogues.
-fn catalogue_key(name: &'static str, key: &str, sql: &str, tenant: Uuid) -> Result<()> {
+/// A key field that must be in one of the tenant's catalogs.
+fn catalog_key(name: &'static str, key: &str, sql: &str, tenant: Uuid) -> Result<()> {
     if exists(sql, &[tenant.into(), key.into()]) {
         return Ok(());
     }
@@ -94,7 +94,7 @@ pub fn create(tenant: Uuid, data: &Jsonb) -> Result<Jsonb> {
     check_host()?;
     let title = field(data, "title").ok_or(Error::Required("data.title"))?;
     let priority = field(data, "priority").unwrap_or_else(|| "medium".into());
-    catalogue_key(
+    catalog_key(
         "priority",
         &priority,
         "SELECT EXISTS (SELECT FROM cfg.priority_catalogs
@@ -103,7 +103,7 @@ pub fn create(tenant: Uuid, data: &Jsonb) -> Result<Jsonb> {
     )?;
     let maintenance_type = field(data, "maintenance_type");
     if let Some(key) = &maintenance_type {
-        catalogue_key(
+        catalog_key(
             "maintenance_type",
             key,
             "SELECT EXISTS (SELECT FROM cfg.maintenance_type_catalogs

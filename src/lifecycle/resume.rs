@@ -6,7 +6,6 @@ use pgrx::prelude::*;
 use super::foreign_keys;
 use crate::delivery::queue;
 use crate::instance::{self, Instance, Place};
-use crate::tables;
 use crate::wake::wake_at_commit;
 use crate::{error, pg};
 
@@ -50,13 +49,8 @@ fn become_active() {
 fn adopt<'a>(
     _trigger: &'a pgrx::PgTrigger<'a>,
 ) -> error::Result<Option<PgHeapTuple<'a, AllocatedByPostgres>>> {
-    if instance::state() == Instance::Unrecorded {
-        let has_deliveries = pg::as_owner_of(tables::QUEUE, || {
-            pg::one::<bool>("SELECT EXISTS (SELECT FROM int.plugin_delivery_queue)", &[])
-        });
-        if has_deliveries == Some(false) {
-            become_active();
-        }
+    if instance::state() == Instance::Unrecorded && queue::is_empty() {
+        become_active();
     }
     Ok(None)
 }

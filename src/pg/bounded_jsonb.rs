@@ -1,6 +1,6 @@
 //! A jsonb value that somebody else chose, as text, unless that is too long to hold: a number of a few
 //! bytes may print as 131,072 digits, so the length is estimated before anything is printed.
-#![expect(unsafe_code, reason = "walks a jsonb value by pointer")]
+#![expect(unsafe_code, reason = "reads a jsonb value by pointer")]
 
 use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::pgrx_sql_entity_graph::metadata::{
@@ -54,7 +54,7 @@ unsafe fn print(stored: pg_sys::Datum) -> Option<String> {
 unsafe fn printed_length(jsonb: *mut pg_sys::Jsonb) -> usize {
     use pg_sys::JsonbIteratorToken as Token;
     let mut length = 0_usize;
-    // SAFETY: the iterator walks the value to its end; the token says which member of the union is
+    // SAFETY: the iterator reads the value to its end; the token says which member of the union is
     // set, and scalars point into the value.
     unsafe {
         let mut iterator = pg_sys::JsonbIteratorInit(&raw mut (*jsonb).root);

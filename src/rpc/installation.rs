@@ -1,4 +1,5 @@
-//! Installations: `int.plugin_installations` is written here and nowhere else.
+//! Installations: what tenants do with rows of `int.plugin_installations`. What foreign keys do to them is in
+//! `references`.
 
 use pgrx::Uuid;
 use pgrx::prelude::*;

@@ -1,4 +1,5 @@
-//! Subscriptions: `int.plugin_webhook_subscriptions` is written here and nowhere else.
+//! Subscriptions: what tenants do with rows of `int.plugin_webhook_subscriptions`. What foreign keys do to them
+//! is in `references`.
 
 use pgrx::Uuid;
 use pgrx::prelude::*;

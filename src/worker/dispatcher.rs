@@ -1,4 +1,4 @@
-//! One look at the queue, a tick: write outcomes, claim what fits, dispatch it to the threads. One short
+//! A tick, one look at the queue: write settlements, claim what fits, dispatch it to the threads. One short
 //! transaction a tick; requests leave only after it has committed.
 
 use std::time::{Duration, Instant};
@@ -8,13 +8,13 @@ use plugin_webhooks_core::limiter::Limiter;
 use plugin_webhooks_core::retry::Schedule;
 
 use super::gate::Gate;
-use super::in_flight::AllInFlight;
+use super::in_flight::InFlight;
 use super::prepare::{Prepared, Preparer, Unsendable};
 use super::purge_schedule::PurgeSchedule;
 use super::threads::Threads;
 use super::unsettled::{self, Unsettled};
 use super::{outcome, transaction};
-use crate::delivery::queue::{self, ClaimLimits, Source};
+use crate::delivery::queue::{self, Candidates, ClaimLimits};
 use crate::settings::{self, Dispatch, WorkerSettings};
 use crate::tables;
 use crate::{error, instance, pg};
@@ -31,7 +31,7 @@ const REMEMBER: Duration = Duration::from_secs(600);
 
 /// What a tick found.
 pub enum Tick {
-    /// The extension is gone, or another installation of it took its place.
+    /// The extension is gone, or another CREATE EXTENSION put a new one in its place.
     Gone,
     /// Somebody changes the queue's definition.
     Blocked,
@@ -55,7 +55,7 @@ pub struct Dispatcher {
     limiter: Limiter<Uuid>,
     preparer: Preparer,
     threads: Threads,
-    in_flight: AllInFlight,
+    in_flight: InFlight,
     unsettled: Unsettled,
     recovered_at: Instant,
     purge: PurgeSchedule,
@@ -72,7 +72,7 @@ impl Dispatcher {
             gate: Gate::default(),
             limiter: Limiter::default(),
             preparer: Preparer::default(),
-            in_flight: AllInFlight::default(),
+            in_flight: InFlight::default(),
             unsettled: Unsettled::default(),
             recovered_at: Instant::now(),
             purge: PurgeSchedule::new(),
@@ -134,7 +134,7 @@ impl Dispatcher {
         })
     }
 
-    /// One look at the queue.
+    /// One tick.
     pub fn tick(&mut self) -> Result<Tick, String> {
         self.collect();
         let activity = if self.in_flight.len() == 0 {
@@ -187,10 +187,10 @@ impl Dispatcher {
             let Some(attempt) = self.in_flight.remove(tag) else {
                 continue;
             };
-            let health = outcome::health(&outcome);
+            let verdict = outcome::verdict(&outcome);
             let bounds = self.settings.bounds;
             self.limiter
-                .finished(attempt.installation, health, now, bounds);
+                .finished(attempt.installation, verdict, now, bounds);
             let end = outcome::of_attempt(&attempt, outcome, &self.schedule, now);
             self.unsettled.push(end);
         }
@@ -211,15 +211,15 @@ impl Dispatcher {
 
     /// Claims and prepares. What cannot be sent is settled here and now.
     fn claim(&mut self, mut capacity: Capacity) -> Vec<Prepared> {
-        let claim = fencing_token();
+        let claim_id = new_claim_id();
         // What a processor call requested shortly before belongs to this worker as well.
-        let sources: &[Source] = match settings::dispatch() {
-            Dispatch::OnCommit => &[Source::Due, Source::Requested],
-            Dispatch::OnCall => &[Source::Requested],
+        let wanted: &[Candidates] = match settings::dispatch() {
+            Dispatch::OnCommit => &[Candidates::Due, Candidates::Requested],
+            Dispatch::OnCall => &[Candidates::Requested],
         };
         let mut permits = self.limiter.permits(Instant::now(), self.settings.bounds);
         let mut claimed = Vec::new();
-        for source in sources {
+        for candidates in wanted {
             if capacity.requests == 0 || capacity.bytes == 0 {
                 break;
             }
@@ -228,7 +228,7 @@ impl Dispatcher {
                 bytes: capacity.bytes,
                 permits: &permits,
             };
-            let batch = queue::claim(*source, claim, settings::lease(), &limits);
+            let batch = queue::claim(*candidates, claim_id, settings::lease(), &limits);
             for delivery in &batch {
                 let bytes = delivery.body.as_ref().map_or(0, String::len);
                 capacity.requests = capacity.requests.saturating_sub(1);
@@ -237,17 +237,17 @@ impl Dispatcher {
             }
             claimed.extend(batch);
         }
-        let (prepared, unsendable) = self.preparer.prepare(claimed, claim);
+        let (prepared, unsendable) = self.preparer.prepare(claimed, claim_id);
         self.settle(&unsendable);
         prepared
     }
 
     fn settle(&self, unsendable: &[Unsendable]) {
-        let (outcomes, records): (Vec<_>, Vec<_>) = unsendable
+        let (settlements, records): (Vec<_>, Vec<_>) = unsendable
             .iter()
             .map(|delivery| outcome::of_unsendable(delivery, &self.schedule))
             .unzip();
-        unsettled::write(&outcomes, &records);
+        unsettled::write(&settlements, &records);
     }
 
     /// Hands committed claims to the threads.
@@ -272,7 +272,7 @@ fn schedule(settings: &WorkerSettings) -> Schedule {
     })
 }
 
-fn fencing_token() -> i64 {
+fn new_claim_id() -> i64 {
     i64::from_ne_bytes(pg::random_bytes())
 }
 

@@ -12,43 +12,43 @@ use plugin_webhooks_core::retry::Schedule;
 const SLOW_AFTER: Duration = Duration::from_secs(1);
 
 /// An attempt of a claimed delivery.
-pub struct InFlight {
+pub struct Attempt {
     pub delivery: Uuid,
     pub tenant: Uuid,
     pub installation: Uuid,
-    pub claim: i64,
+    pub claim_id: i64,
     /// Failed attempts before this one.
-    pub attempts_before: u32,
+    pub failures: u32,
     pub body_bytes: usize,
     /// The installation's own.
     pub schedule: Option<Schedule>,
     pub started: Instant,
 }
 
-impl InFlight {
+impl Attempt {
     fn is_slow(&self, now: Instant) -> bool {
         now.duration_since(self.started) >= SLOW_AFTER
     }
 }
 
-/// All of them, each under a tag that the sender's threads pass on.
+/// All attempts in flight, each under a tag that the sender's threads pass on.
 #[derive(Default)]
-pub struct AllInFlight {
-    by_tag: HashMap<u64, InFlight>,
+pub struct InFlight {
+    by_tag: HashMap<u64, Attempt>,
     last_tag: u64,
     body_bytes: usize,
 }
 
-impl AllInFlight {
+impl InFlight {
     /// Returns the tag.
-    pub fn insert(&mut self, attempt: InFlight) -> u64 {
+    pub fn insert(&mut self, attempt: Attempt) -> u64 {
         self.last_tag += 1;
         self.body_bytes += attempt.body_bytes;
         self.by_tag.insert(self.last_tag, attempt);
         self.last_tag
     }
 
-    pub fn remove(&mut self, tag: u64) -> Option<InFlight> {
+    pub fn remove(&mut self, tag: u64) -> Option<Attempt> {
         let attempt = self.by_tag.remove(&tag)?;
         self.body_bytes -= attempt.body_bytes;
         Some(attempt)

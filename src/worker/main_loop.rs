@@ -17,7 +17,7 @@ use super::transaction;
 use crate::delivery::queue;
 use crate::{error, instance};
 
-/// How long the worker waits after a look at the queue that failed (DDL on it, an error): the first time,
+/// How long the worker waits after a tick that failed (DDL on the queue, an error): the first time,
 /// and at most.
 const FIRST_TIMEOUT: Duration = Duration::from_millis(100);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -25,8 +25,8 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// doubling.
 const LONG_BLOCKED: Duration = Duration::from_secs(5);
 
-/// Becomes the worker of this database and returns lost rows to the queue; `None` when there is
-/// nothing to serve, or another one serves.
+/// Becomes the worker of this database and returns the oid of the extension; `None` when there is nothing to
+/// serve, or another one serves.
 fn acquire_singleton() -> Option<pg_sys::Oid> {
     // Whoever looks whether a worker runs holds the lock for a moment.
     for _ in 0..10 {
@@ -61,7 +61,7 @@ pub extern "C-unwind" fn plugin_webhooks_worker_main(arg: pg_sys::Datum) {
     }
 }
 
-/// A copy leaves its rows as they came.
+/// Returns claimed rows to the queue. A copy leaves its rows as they came.
 fn recover_if_active() {
     if instance::is_active() {
         queue::recover(true);
@@ -122,7 +122,7 @@ fn serve(extension: pg_sys::Oid) {
     }
 }
 
-/// A row of looks that a lock on the queue prevented.
+/// Ticks in a row that a lock on the queue prevented.
 #[derive(Default)]
 struct Blocked {
     since: Option<Instant>,

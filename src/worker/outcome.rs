@@ -4,14 +4,14 @@
 use std::time::{Duration, Instant};
 
 use plugin_webhooks_core::failure::{Failure, FailureKind};
-use plugin_webhooks_core::limiter::Health;
+use plugin_webhooks_core::limiter::Verdict;
 use plugin_webhooks_core::retry::{Answer, Schedule, Step};
 use plugin_webhooks_core::sender::Outcome;
 
-use super::in_flight::InFlight;
+use super::in_flight::Attempt;
 use super::prepare::Unsendable;
 use crate::delivery::attempts::AttemptRecord;
-use crate::delivery::queue::UnsettledOutcome;
+use crate::delivery::queue::Settlement;
 use crate::pg;
 use crate::status::DeliveryStatus;
 
@@ -20,11 +20,11 @@ const MAX_REASON: usize = 500;
 
 /// What an attempt that has just ended leads to. `schedule` holds where the installation has none.
 pub fn of_attempt(
-    attempt: &InFlight,
+    attempt: &Attempt,
     outcome: Outcome,
     schedule: &Schedule,
     now: Instant,
-) -> (UnsettledOutcome, AttemptRecord) {
+) -> (Settlement, AttemptRecord) {
     let failure = outcome.result.as_ref().err();
     let record = AttemptRecord {
         age: now.duration_since(outcome.started),
@@ -36,10 +36,10 @@ pub fn of_attempt(
         response: outcome.response,
         ..record(attempt, failure.map(|failure| failure.kind))
     };
-    let settled = match outcome.result {
-        Ok(_) => UnsettledOutcome {
+    let settlement = match outcome.result {
+        Ok(_) => Settlement {
             id: attempt.delivery,
-            claim: attempt.claim,
+            claim_id: attempt.claim_id,
             status: DeliveryStatus::Delivered,
             failed: false,
             error: None,
@@ -47,51 +47,43 @@ pub fn of_attempt(
         },
         Err(failure) => failed(attempt, schedule, failure.answer(), failure.message),
     };
-    (settled, record)
+    (settlement, record)
 }
 
 /// The same for a delivery that could not be sent.
-pub fn of_unsendable(
-    unsendable: &Unsendable,
-    schedule: &Schedule,
-) -> (UnsettledOutcome, AttemptRecord) {
+pub fn of_unsendable(unsendable: &Unsendable, schedule: &Schedule) -> (Settlement, AttemptRecord) {
     let attempt = &unsendable.attempt;
     let reason = unsendable.reason.chars().take(MAX_REASON).collect();
-    let settled = failed(attempt, schedule, Answer::default(), reason);
-    let settled = if unsendable.dead {
-        UnsettledOutcome {
-            status: DeliveryStatus::Dead,
-            ..settled
-        }
-    } else {
-        settled
-    };
-    (settled, record(attempt, Some(unsendable.kind)))
+    let mut settlement = failed(attempt, schedule, Answer::default(), reason);
+    if unsendable.dead {
+        settlement.status = DeliveryStatus::Dead;
+    }
+    (settlement, record(attempt, Some(unsendable.kind)))
 }
 
 /// A receiver that answers is healthy, even when it refuses this delivery.
-pub fn health(outcome: &Outcome) -> Health {
+pub fn verdict(outcome: &Outcome) -> Verdict {
     match &outcome.result {
-        Ok(_) => Health::Answers,
+        Ok(_) => Verdict::Answers,
         Err(Failure {
             kind: FailureKind::Status,
             status: Some(status),
             ..
-        }) if *status < 500 && *status != 429 => Health::Answers,
+        }) if *status < 500 && *status != 429 => Verdict::Answers,
         Err(failure) => match failure.answer().backoff() {
-            Some(backoff) => Health::Overloaded(Some(backoff)),
-            None => Health::Fails,
+            Some(backoff) => Verdict::Overloaded(Some(backoff)),
+            None => Verdict::Fails,
         },
     }
 }
 
 /// The record of an attempt that ended now, without an answer.
-fn record(attempt: &InFlight, error: Option<FailureKind>) -> AttemptRecord {
+fn record(attempt: &Attempt, error: Option<FailureKind>) -> AttemptRecord {
     AttemptRecord {
         delivery: attempt.delivery,
         tenant: attempt.tenant,
         installation: attempt.installation,
-        number: attempt.attempts_before.saturating_add(1),
+        number: attempt.failures.saturating_add(1),
         age: Duration::ZERO,
         duration: Duration::ZERO,
         status: None,
@@ -100,21 +92,16 @@ fn record(attempt: &InFlight, error: Option<FailureKind>) -> AttemptRecord {
     }
 }
 
-fn failed(
-    attempt: &InFlight,
-    schedule: &Schedule,
-    answer: Answer,
-    error: String,
-) -> UnsettledOutcome {
+fn failed(attempt: &Attempt, schedule: &Schedule, answer: Answer, error: String) -> Settlement {
     let schedule = attempt.schedule.as_ref().unwrap_or(schedule);
-    let step = schedule.after_failure(attempt.attempts_before, answer, chance());
+    let step = schedule.after_failure(attempt.failures, answer, chance());
     let (status, delay) = match step {
         Step::Retry { after } => (DeliveryStatus::Pending, after),
         Step::Dead => (DeliveryStatus::Dead, Duration::ZERO),
     };
-    UnsettledOutcome {
+    Settlement {
         id: attempt.delivery,
-        claim: attempt.claim,
+        claim_id: attempt.claim_id,
         status,
         failed: true,
         error: Some(error),

@@ -11,7 +11,7 @@ use plugin_webhooks_core::failure::FailureKind;
 use plugin_webhooks_core::request::Request;
 use plugin_webhooks_core::signature;
 
-use super::in_flight::InFlight;
+use super::in_flight::Attempt;
 use crate::delivery::queue::Claimed;
 use crate::secrets::Plaintext;
 use crate::{error, pg, secrets, settings};
@@ -21,13 +21,13 @@ const NO_SECRET_REMEDY: &str =
 
 /// A claimed delivery that can be sent when the claim has committed.
 pub struct Prepared {
-    pub attempt: InFlight,
+    pub attempt: Attempt,
     pub request: Request,
 }
 
 /// Why a claimed delivery cannot be sent.
 pub struct Unsendable {
-    pub attempt: InFlight,
+    pub attempt: Attempt,
     pub kind: FailureKind,
     pub reason: String,
     /// Trying again would not help.
@@ -59,13 +59,13 @@ impl Preparer {
     pub fn prepare(
         &mut self,
         claimed: Vec<Claimed>,
-        claim: i64,
+        claim_id: i64,
     ) -> (Vec<Prepared>, Vec<Unsendable>) {
         let mut secrets = Secrets::new();
         let mut prepared = Vec::with_capacity(claimed.len());
         let mut unsendable = Vec::new();
         for delivery in claimed {
-            match self.request(delivery, claim, &mut secrets) {
+            match self.request(delivery, claim_id, &mut secrets) {
                 Ok(request) => prepared.push(request),
                 Err(reason) => unsendable.push(reason),
             }
@@ -76,16 +76,16 @@ impl Preparer {
     fn request(
         &mut self,
         mut delivery: Claimed,
-        claim: i64,
+        claim_id: i64,
         secrets: &mut Secrets,
     ) -> Result<Prepared, Unsendable> {
         let body = delivery.body.take();
-        let mut attempt = InFlight {
+        let mut attempt = Attempt {
             delivery: delivery.id,
             tenant: delivery.tenant,
             installation: delivery.installation,
-            claim,
-            attempts_before: delivery.attempts,
+            claim_id,
+            failures: delivery.failures,
             body_bytes: body.as_ref().map_or(0, String::len),
             schedule: None,
             started: Instant::now(),

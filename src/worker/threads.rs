@@ -23,17 +23,17 @@ pub struct Threads {
 }
 
 impl Threads {
-    pub fn start(config: &WorkerSettings) -> Self {
+    pub fn start(settings: &WorkerSettings) -> Self {
         Self {
-            sender: start_sender(config),
+            sender: start_sender(settings),
             retired: Vec::new(),
         }
     }
 
     /// Takes over other settings. Requests in flight end under the old ones.
-    pub fn restart(&mut self, config: &WorkerSettings) {
+    pub fn restart(&mut self, settings: &WorkerSettings) {
         self.retired.extend(self.sender.take());
-        self.sender = start_sender(config);
+        self.sender = start_sender(settings);
     }
 
     pub fn can_send(&self) -> bool {
@@ -64,15 +64,15 @@ impl Threads {
     }
 }
 
-fn start_sender(config: &WorkerSettings) -> Option<Sender> {
+fn start_sender(settings: &WorkerSettings) -> Option<Sender> {
     let allowed_networks =
-        AllowedNetworks::parse(&config.allowed_networks).unwrap_or_else(|error| {
+        AllowedNetworks::parse(&settings.allowed_networks).unwrap_or_else(|error| {
             error::warn_setting(&format!(
                 "plugin_webhooks.allowed_networks is ignored: {error}"
             ));
             AllowedNetworks::default()
         });
-    let extra_ca_pem = config.ca_file.as_ref().and_then(|path| {
+    let extra_ca_pem = settings.ca_file.as_ref().and_then(|path| {
         std::fs::read(path)
             .map_err(|error| {
                 error::warn_setting(&format!(
@@ -87,11 +87,11 @@ fn start_sender(config: &WorkerSettings) -> Option<Sender> {
         with_signals_blocked(|| {
             Sender::start(
                 SenderConfig {
-                    threads: config.max_in_flight + config.max_slow_in_flight,
+                    threads: settings.max_in_flight + settings.max_slow_in_flight,
                     allowed_networks: allowed_networks.clone(),
-                    show_internal_bodies: config.show_internal_bodies,
+                    show_internal_bodies: settings.show_internal_bodies,
                     extra_ca_pem,
-                    connect_timeout: config.connect_timeout,
+                    connect_timeout: settings.connect_timeout,
                 },
                 wake_main_thread,
             )

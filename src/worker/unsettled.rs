@@ -1,54 +1,54 @@
-//! Outcomes that have arrived and are not committed yet, with the records of their attempts. Writes many
-//! at a time, and leaves out rows that somebody else has locked.
+//! Settlements that are not committed yet, with the records of their attempts. Writes many at a time, and
+//! leaves out rows that somebody else has locked.
 
 use crate::delivery::attempts::{self, AttemptRecord};
-use crate::delivery::queue::{self, UnsettledOutcome};
+use crate::delivery::queue::{self, Settlement};
 
 #[derive(Default)]
 pub struct Unsettled {
-    outcomes: Vec<UnsettledOutcome>,
+    settlements: Vec<Settlement>,
     records: Vec<AttemptRecord>,
-    /// Somebody holds locks on rows of these outcomes: write the others.
+    /// Somebody holds locks on rows of these settlements: write the others.
     around_locks: bool,
 }
 
 impl Unsettled {
-    pub fn push(&mut self, (outcome, record): (UnsettledOutcome, AttemptRecord)) {
-        self.outcomes.push(outcome);
+    pub fn push(&mut self, (settlement, record): (Settlement, AttemptRecord)) {
+        self.settlements.push(settlement);
         self.records.push(record);
     }
 
-    /// Writes what it can; returns how many outcomes that was. They are kept until `committed`.
+    /// Writes what it can; returns how many settlements that was. They are kept until `committed`.
     pub fn write(&mut self) -> usize {
-        let mut count = self.outcomes.len();
+        let mut count = self.settlements.len();
         if self.around_locks {
-            let locked = queue::locked(&self.outcomes);
-            self.outcomes
-                .sort_by_key(|outcome| locked.contains(&outcome.id));
+            let locked = queue::locked(&self.settlements);
+            self.settlements
+                .sort_by_key(|settlement| locked.contains(&settlement.id));
             count -= locked.len();
         }
-        write(&self.outcomes[..count], &self.records);
+        write(&self.settlements[..count], &self.records);
         count
     }
 
     /// The transaction that wrote this many has committed.
     pub fn committed(&mut self, count: usize) {
-        self.outcomes.drain(..count);
+        self.settlements.drain(..count);
         self.records.clear();
-        self.around_locks = !self.outcomes.is_empty();
+        self.around_locks = !self.settlements.is_empty();
     }
 
     /// The transaction that wrote some has failed: a row that somebody has locked would fail every batch
     /// it is in.
     pub fn failed(&mut self) {
-        self.around_locks = !self.outcomes.is_empty();
+        self.around_locks = !self.settlements.is_empty();
     }
 }
 
-/// Writes outcomes, and records of attempts where the schema has a table for them.
-pub fn write(outcomes: &[UnsettledOutcome], records: &[AttemptRecord]) {
-    if !outcomes.is_empty() {
-        queue::settle(outcomes);
+/// Writes settlements, and records of attempts where the schema has a table for them.
+pub fn write(settlements: &[Settlement], records: &[AttemptRecord]) {
+    if !settlements.is_empty() {
+        queue::settle(settlements);
     }
     if !records.is_empty() && attempts::exist() {
         attempts::record(records);

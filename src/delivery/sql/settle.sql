@@ -1,4 +1,4 @@
--- One row an outcome. claim_id fences: the outcome of an older claim finds no row. A count that was set to
+-- One row a settlement. claim_id fences: the settlement of an older claim finds no row. A count that was set to
 -- the largest number stays there: one row must not fail the statement.
 UPDATE int.plugin_delivery_queue AS q
 SET status = o.status,
