@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[pg_extern]
-    fn every_authenticated_user_reads_the_catalogue_of_plugins() {
+    fn every_authenticated_user_reads_the_list_of_plugins() {
         plugin("crm");
         operator().run("select public.rpc_register_plugin('old', 'Old', null, false, false)");
         for caller in [Caller::role("authenticated"), Caller::member(&uuid())] {
