@@ -48,7 +48,7 @@ impl Operation {
     }
 }
 
-/// What the log records of one changed row. The values are of the memory context that was current.
+/// What the audit log records of one changed row. The values are of the memory context that was current.
 #[derive(Clone, Copy)]
 pub struct Change {
     pub record_id: Datum,

@@ -20,13 +20,14 @@ use pgrx::prelude::*;
 use self::table::Table;
 use self::to_jsonb::{Version, Versions};
 use self::transition::Transition;
-use self::writer::Log;
+use self::writer::Writer;
 use crate::change::Operation;
 use crate::error::{self, Error};
 
 const PROTOCOL: Error = Error::TriggerProtocol {
     function: "audit.log_entity_change()",
-    wanted: "AFTER INSERT, UPDATE or DELETE, FOR EACH ROW, or on a table that is not partitioned FOR EACH STATEMENT with transition tables",
+    wanted: "AFTER INSERT, UPDATE or DELETE, FOR EACH ROW, or on a table that is not partitioned \
+             FOR EACH STATEMENT with transition tables",
 };
 
 // An error that a trigger function returns would lose its SQLSTATE: it is raised instead.
@@ -34,11 +35,11 @@ const PROTOCOL: Error = Error::TriggerProtocol {
 fn log_entity_change<'a>(
     trigger: &'a pgrx::PgTrigger<'a>,
 ) -> error::Result<Option<PgHeapTuple<'a, AllocatedByPostgres>>> {
-    log(trigger).unwrap_or_report();
+    record(trigger).unwrap_or_report();
     Ok(None)
 }
 
-fn log(trigger: &pgrx::PgTrigger<'_>) -> error::Result<()> {
+fn record(trigger: &pgrx::PgTrigger<'_>) -> error::Result<()> {
     let event = trigger.event();
     if !event.fired_after() {
         return Err(PROTOCOL.into());
@@ -56,16 +57,16 @@ fn log(trigger: &pgrx::PgTrigger<'_>) -> error::Result<()> {
     // SAFETY: PostgreSQL fills the trigger data as the event says; the relation is open.
     unsafe {
         if event.fired_for_row() {
-            log_row(data, operation)
+            record_row(data, operation)
         } else {
-            log_statement(data, operation)
+            record_statement(data, operation)
         }
     }
 }
 
 /// # Safety
 /// The data is that of a row-level trigger that runs now, fired by the operation.
-unsafe fn log_row(data: &pg_sys::TriggerData, operation: Operation) -> error::Result<()> {
+unsafe fn record_row(data: &pg_sys::TriggerData, operation: Operation) -> error::Result<()> {
     let table = Table::of(data.tg_relation)?;
     // SAFETY: a row trigger has the row of the operation, for an update the new one beside it; they live until
     // the trigger returns.
@@ -79,9 +80,9 @@ unsafe fn log_row(data: &pg_sys::TriggerData, operation: Operation) -> error::Re
                 new: unpacked(data.tg_relation, data.tg_newtuple),
             },
         };
-        let mut log = Log::open(table, operation);
-        log.add(versions);
-        log.close();
+        let mut writer = Writer::open(table, operation);
+        writer.add(versions);
+        writer.close();
     }
     Ok(())
 }
@@ -102,7 +103,7 @@ unsafe fn unpacked(relation: pg_sys::Relation, tuple: pg_sys::HeapTuple) -> Vers
 
 /// # Safety
 /// The data is that of a statement-level trigger that runs now, fired by the operation.
-unsafe fn log_statement(data: &pg_sys::TriggerData, operation: Operation) -> error::Result<()> {
+unsafe fn record_statement(data: &pg_sys::TriggerData, operation: Operation) -> error::Result<()> {
     // SAFETY: the relation of a running trigger is open, its transition tables live until it returns, and a
     // row is used before the next one is asked for.
     unsafe {
@@ -115,13 +116,13 @@ unsafe fn log_statement(data: &pg_sys::TriggerData, operation: Operation) -> err
         if let Some(first) = rows.next() {
             let table = Table::of(data.tg_relation)?;
             if !table.is_recorded_by_row(operation) {
-                let mut log = Log::open(table, operation);
-                log.add(first);
+                let mut writer = Writer::open(table, operation);
+                writer.add(first);
                 while let Some(versions) = rows.next() {
-                    log.add(versions);
+                    writer.add(versions);
                     pg_sys::check_for_interrupts!();
                 }
-                log.close();
+                writer.close();
             }
         }
         rows.close();

@@ -1,5 +1,6 @@
 //! Writes the rows of `audit.entity_changes` and enqueues their deliveries, a batch at a time.
-//! The rows are made with the writer's rights, by `to_jsonb`; written with those of the log's owner.
+//! Has them made by `to_jsonb`, with the rights of whoever writes to the audited table; appends them with those
+//! of the table's owner.
 #![expect(unsafe_code, reason = "passes datums on by pointer")]
 
 use std::rc::Rc;
@@ -19,7 +20,7 @@ use crate::pg::append::{Appender, Layout, TriggerAction};
 use crate::tables;
 use crate::text_enum::TextEnum;
 
-static LOG: Layout = Layout {
+static ENTITY_CHANGES: Layout = Layout {
     table: tables::ENTITY_CHANGES,
     columns: &[
         ("table_schema", pg_sys::TEXTOID),
@@ -37,7 +38,7 @@ static LOG: Layout = Layout {
     checked_references: &[],
 };
 
-/// For a log that only a statement can insert into.
+/// For an audit log that rows cannot be appended to.
 const INSERT_CHANGE: &str = include_str!("sql/insert_change.sql");
 
 const INSERT_TYPES: [T; 11] = [
@@ -54,8 +55,8 @@ const INSERT_TYPES: [T; 11] = [
     T::TEXTOID,
 ];
 
-/// The changes of one statement, or of one row, on their way into the log.
-pub struct Log {
+/// Writes the changes of one statement, or of one row, to the audit log.
+pub struct Writer {
     table: Rc<Table>,
     operation: Operation,
     operation_text: pg_sys::Datum,
@@ -65,16 +66,16 @@ pub struct Log {
     appender: Option<Appender>,
     /// What waits in the appender.
     waiting: Vec<Change>,
-    /// Where the log's enqueue trigger is replaced.
+    /// Where the enqueue trigger of the audit log is replaced.
     enqueuer: Option<Enqueuer>,
 }
 
-impl Log {
-    pub fn open(table: Rc<Table>, operation: Operation) -> Log {
+impl Writer {
+    pub fn open(table: Rc<Table>, operation: Operation) -> Writer {
         let mut enqueues = false;
         let appender = {
             let found = std::cell::Cell::new(false);
-            let appender = Appender::open(&LOG, |trigger| {
+            let appender = Appender::open(&ENTITY_CHANGES, |trigger| {
                 if foreign_rows::is_enqueue_trigger(trigger) {
                     found.set(found.get() || pg::trigger_is_enabled(trigger.tgenabled as u8));
                     return TriggerAction::Skip;
@@ -84,7 +85,7 @@ impl Log {
             enqueues |= appender.is_some() && found.get();
             appender
         };
-        Log {
+        Writer {
             table,
             operation,
             operation_text: pg::text_datum(operation.as_str()),

@@ -1,5 +1,5 @@
 //! Rows of the audit log that somebody else inserted: their trigger reads them and feeds them to an
-//! `Enqueuer`, as audit does with what it writes. Matches nothing itself.
+//! `Enqueuer`, as `audit` does with what it writes. Matches nothing itself.
 #![expect(unsafe_code, reason = "reads rows of SPI by pointer")]
 
 use std::ffi::CStr;
@@ -20,7 +20,7 @@ const ROWS: &str = include_str!("sql/foreign_rows.sql");
 /// Rows read at a time.
 const BATCH: std::ffi::c_long = 100;
 
-/// Whether a trigger of the log does what an `Enqueuer` does.
+/// Whether a trigger of the audit log does what an `Enqueuer` does.
 pub fn is_enqueue_trigger(trigger: &pg_sys::Trigger) -> bool {
     !trigger.tgisinternal && trigger.tgqual.is_null() && pg::is_own_function(trigger.tgfoid, SYMBOL)
 }
@@ -60,7 +60,7 @@ fn enqueue(trigger: &pgrx::PgTrigger<'_>) -> error::Result<()> {
     .into())
 }
 
-/// Enqueues one row of the log.
+/// Enqueues one row of the audit log.
 fn enqueue_one(id: i64) {
     static STATEMENT: OnceLock<String> = OnceLock::new();
     let sql = STATEMENT.get_or_init(|| {

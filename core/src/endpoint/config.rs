@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Longest configuration that is accepted, in bytes as PostgreSQL prints it.
-pub const MAX_CONFIG_BYTES: usize = 1024 * 1024;
+const MAX_CONFIG_BYTES: usize = 1024 * 1024;
 /// Timeout of an attempt when `timeout_ms` is absent or not a number.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(15_000);
 /// Shortest timeout: smaller numbers count as this.
@@ -64,14 +64,14 @@ impl Endpoint {
 /// Checks a configuration that a tenant wants to store.
 ///
 /// `config_json` is what PostgreSQL prints for the jsonb. It has to be an object of at most
-/// [`MAX_CONFIG_BYTES`]. These keys have a meaning, and `null` means absent for each; all other keys
+/// `MAX_CONFIG_BYTES`. These keys have a meaning, and `null` means absent for each; all other keys
 /// are the plugin's own, are not looked at and may nest as deeply as PostgreSQL allows:
 ///
 /// - `webhook_url`: text, an absolute `http` or `https` URL with a host, without credentials,
-///   fragment, white space and control characters, at most [`MAX_URL_CHARS`](super::MAX_URL_CHARS) characters.
+///   fragment, white space and control characters, at most `MAX_URL_CHARS` characters.
 /// - `timeout_ms`: a whole number; out of range is legal and clamped when used.
-/// - `headers`: an object of texts, at most [`MAX_HEADERS`](super::MAX_HEADERS) with
-///   [`MAX_HEADER_BYTES`](super::MAX_HEADER_BYTES) bytes together, with legal names that are not
+/// - `headers`: an object of texts, at most `MAX_HEADERS` with
+///   `MAX_HEADER_BYTES` bytes together, with legal names that are not
 ///   reserved, and values of visible ASCII, space and tab.
 /// - `retry_schedule`: an array of at most [`MAX_DELAYS`] whole numbers, the seconds from
 ///   [`MIN_DELAY`] to [`MAX_DELAY`] after the first, second, … failure. The failure after the last

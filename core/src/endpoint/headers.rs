@@ -10,9 +10,9 @@ use super::{
 };
 
 /// Largest number of `headers`.
-pub const MAX_HEADERS: usize = 50;
+const MAX_HEADERS: usize = 50;
 /// Largest sum of the lengths of all header names and values, in bytes.
-pub const MAX_HEADER_BYTES: usize = 8 * 1024;
+const MAX_HEADER_BYTES: usize = 8 * 1024;
 
 /// Headers that the sender or HTTP itself sets.
 const RESERVED_HEADERS: [&str; 16] = [
@@ -37,7 +37,7 @@ const RESERVED_PREFIXES: [&str; 2] = ["x-plugin-", "proxy-"];
 
 /// Tells whether `name` belongs to the sender or to HTTP itself, so that a configuration may not
 /// set it. Case does not matter.
-pub fn is_reserved_header(name: &str) -> bool {
+fn is_reserved_header(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     RESERVED_HEADERS.contains(&name.as_str())
         || RESERVED_PREFIXES.iter().any(|p| name.starts_with(p))

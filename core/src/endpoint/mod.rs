@@ -8,13 +8,8 @@ mod json;
 mod url;
 
 pub use self::{
-    config::{
-        DEFAULT_TIMEOUT, Endpoint, MAX_CONFIG_BYTES, MAX_TIMEOUT, MIN_TIMEOUT, read_stored,
-        validate,
-    },
+    config::{DEFAULT_TIMEOUT, Endpoint, MAX_TIMEOUT, MIN_TIMEOUT, read_stored, validate},
     error::{ConfigError, Unusable},
-    headers::{MAX_HEADER_BYTES, MAX_HEADERS, is_reserved_header},
-    url::MAX_URL_CHARS,
 };
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Longest `webhook_url` that is accepted, in characters.
-pub const MAX_URL_CHARS: usize = 2048;
+const MAX_URL_CHARS: usize = 2048;
 
 fn parse(text: &str) -> Result<Url, &'static str> {
     let url = Url::parse(text).map_err(|_| "is not an absolute URL with a valid host")?;
