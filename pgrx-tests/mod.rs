@@ -10,6 +10,7 @@ mod caller;
 mod config;
 mod documentation;
 mod enqueue;
+mod foreign_rows;
 mod inbound;
 mod installation;
 mod limits;
