@@ -36,7 +36,7 @@ mod tests {
     }
 
     #[pg_extern]
-    fn a_statement_that_fails_halfway_leaves_nothing_and_the_session_usable() {
+    fn a_statement_that_fails_halfway_leaves_the_session_usable() {
         let tenant = Tenant::with_plugin("crm");
         tenant.subscribe("app", "orders");
         refuse_one();
