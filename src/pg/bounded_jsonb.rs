@@ -2,13 +2,9 @@
 //! bytes may print as 131,072 digits, so the length is estimated before anything is printed.
 #![expect(unsafe_code, reason = "reads a jsonb value by pointer")]
 
-use pgrx::callconv::{Arg, ArgAbi};
-use pgrx::pgrx_sql_entity_graph::metadata::{
-    ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
-};
 use pgrx::prelude::*;
 
-use super::jsonb::Jsonb;
+use super::jsonb::{Jsonb, jsonb_argument};
 
 /// Nothing stored and no text is longer.
 const MOST: usize = 64 << 20;
@@ -123,20 +119,4 @@ impl IntoDatum for BoundedJsonb {
     }
 }
 
-// SAFETY: a jsonb argument is passed by reference and read through FromDatum.
-unsafe impl<'fcx> ArgAbi<'fcx> for BoundedJsonb {
-    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
-        // SAFETY: only reached for a non-null argument of the declared type.
-        unsafe { arg.unbox_arg_using_from_datum() }.expect("a jsonb argument that is not null")
-    }
-}
-
-// SAFETY: the type maps to jsonb.
-unsafe impl SqlTranslatable for BoundedJsonb {
-    const TYPE_IDENT: &'static str = "plugin_webhooks::pg::BoundedJsonb";
-    const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
-    const ARGUMENT_SQL: std::result::Result<SqlMappingRef, ArgumentError> =
-        Ok(SqlMappingRef::literal("jsonb"));
-    const RETURN_SQL: std::result::Result<ReturnsRef, ReturnsError> =
-        Ok(ReturnsRef::One(SqlMappingRef::literal("jsonb")));
-}
+jsonb_argument!(BoundedJsonb);

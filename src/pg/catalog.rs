@@ -65,21 +65,35 @@ pub fn relation_exists(name: &str) -> bool {
     .is_some()
 }
 
-/// Owner of a relation.
-pub fn owner(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
-    // SAFETY: a tuple of pg_class starts with this struct; it is released once the field is copied.
+/// What `read` takes from a tuple of a catalog cache, or `None` without one.
+///
+/// # Safety
+/// The cache has one key, an oid. What `read` returns does not point into the tuple.
+unsafe fn cached<R>(
+    cache: pg_sys::SysCacheIdentifier::Type,
+    key: pg_sys::Oid,
+    read: impl FnOnce(pg_sys::HeapTuple) -> R,
+) -> Option<R> {
+    // SAFETY: the key is of the type of the cache's column; the tuple is alive until it is released.
     unsafe {
-        let tuple = pg_sys::SearchSysCache1(
-            pg_sys::SysCacheIdentifier::RELOID as i32,
-            pg_sys::Datum::from(relation),
-        );
+        let tuple = pg_sys::SearchSysCache1(cache as i32, pg_sys::Datum::from(key));
         if tuple.is_null() {
             return None;
         }
-        let form = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>();
-        let owner = (*form).relowner;
+        let result = read(tuple);
         pg_sys::ReleaseSysCache(tuple);
-        Some(owner)
+        Some(result)
+    }
+}
+
+/// Owner of a relation.
+pub fn owner(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    // SAFETY: the cache has one key, an oid; a tuple of pg_class starts with this struct.
+    unsafe {
+        cached(pg_sys::SysCacheIdentifier::RELOID, relation, |tuple| {
+            let form = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>();
+            (*form).relowner
+        })
     }
 }
 
@@ -122,32 +136,23 @@ pub fn function_without_arguments(schema: &CStr, name: &CStr) -> Option<pg_sys::
 /// Whether an SQL function is this symbol of a library, in this project its own.
 pub fn is_own_function(function: pg_sys::Oid, symbol: &CStr) -> bool {
     const LANGUAGE_C: u32 = 13;
-    // SAFETY: a tuple of pg_proc starts with this struct; prosrc is a text that is never null, and is
-    // copied before the tuple is released.
-    unsafe {
-        let tuple = pg_sys::SearchSysCache1(
-            pg_sys::SysCacheIdentifier::PROCOID as i32,
-            pg_sys::Datum::from(function),
-        );
-        if tuple.is_null() {
-            return false;
-        }
-        let form = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_proc>();
-        let mut own = (*form).prolang.to_u32() == LANGUAGE_C;
-        if own {
+    const CACHE: pg_sys::SysCacheIdentifier::Type = pg_sys::SysCacheIdentifier::PROCOID;
+    // SAFETY: the cache has one key, an oid; a tuple of pg_proc starts with this struct; prosrc is a text that
+    // is never null, and is copied before the tuple is released.
+    let own = unsafe {
+        cached(CACHE, function, |tuple| {
+            let form = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_proc>();
+            if (*form).prolang.to_u32() != LANGUAGE_C {
+                return false;
+            }
             let mut null = false;
-            let source = pg_sys::SysCacheGetAttr(
-                pg_sys::SysCacheIdentifier::PROCOID as i32,
-                tuple,
-                pg_sys::Anum_pg_proc_prosrc as i16,
-                &mut null,
-            );
-            own = String::from_datum(source, null)
-                .is_some_and(|name| name.as_bytes() == symbol.to_bytes());
-        }
-        pg_sys::ReleaseSysCache(tuple);
-        own
-    }
+            let prosrc = pg_sys::Anum_pg_proc_prosrc as i16;
+            let source = pg_sys::SysCacheGetAttr(CACHE as i32, tuple, prosrc, &mut null);
+            String::from_datum(source, null)
+                .is_some_and(|name| name.as_bytes() == symbol.to_bytes())
+        })
+    };
+    own == Some(true)
 }
 
 /// Length of a list; null is the empty one.

@@ -7,12 +7,41 @@
 
 use std::ffi::{CStr, CString};
 
-use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
+use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::Datum;
-use pgrx::pgrx_sql_entity_graph::metadata::{
-    ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
-};
 use pgrx::prelude::*;
+
+/// Lets functions of SQL take and return a type that FromDatum and IntoDatum read and write as jsonb.
+macro_rules! jsonb_argument {
+    ($type:ident) => {
+        // SAFETY: a jsonb argument is passed by reference and read through FromDatum.
+        unsafe impl<'fcx> pgrx::callconv::ArgAbi<'fcx> for $type {
+            unsafe fn unbox_arg_unchecked(arg: pgrx::callconv::Arg<'_, 'fcx>) -> Self {
+                // SAFETY: only reached for a non-null argument of the declared type.
+                unsafe { arg.unbox_arg_using_from_datum() }
+                    .expect("a jsonb argument that is not null")
+            }
+        }
+
+        const _: () = {
+            use pgrx::pgrx_sql_entity_graph::metadata::{
+                ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
+            };
+
+            // SAFETY: the type maps to jsonb.
+            unsafe impl SqlTranslatable for $type {
+                const TYPE_IDENT: &'static str =
+                    concat!("plugin_webhooks::pg::", stringify!($type));
+                const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
+                const ARGUMENT_SQL: std::result::Result<SqlMappingRef, ArgumentError> =
+                    Ok(SqlMappingRef::literal("jsonb"));
+                const RETURN_SQL: std::result::Result<ReturnsRef, ReturnsError> =
+                    Ok(ReturnsRef::One(SqlMappingRef::literal("jsonb")));
+            }
+        };
+    };
+}
+pub(super) use jsonb_argument;
 
 /// A jsonb value as PostgreSQL prints it. Numbers, key order and escapes stay as they are,
 /// which parsing into a document and printing it again would not guarantee.
@@ -57,14 +86,6 @@ impl IntoDatum for Jsonb {
     }
 }
 
-// SAFETY: a jsonb argument is passed by reference and read through FromDatum.
-unsafe impl<'fcx> ArgAbi<'fcx> for Jsonb {
-    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
-        // SAFETY: only reached for a non-null argument of the declared type.
-        unsafe { arg.unbox_arg_using_from_datum() }.expect("a jsonb argument that is not null")
-    }
-}
-
 // SAFETY: the datum made by IntoDatum is palloc'd in the caller's context.
 unsafe impl BoxRet for Jsonb {
     unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
@@ -76,12 +97,4 @@ unsafe impl BoxRet for Jsonb {
     }
 }
 
-// SAFETY: the type maps to jsonb.
-unsafe impl SqlTranslatable for Jsonb {
-    const TYPE_IDENT: &'static str = "plugin_webhooks::pg::Jsonb";
-    const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
-    const ARGUMENT_SQL: std::result::Result<SqlMappingRef, ArgumentError> =
-        Ok(SqlMappingRef::literal("jsonb"));
-    const RETURN_SQL: std::result::Result<ReturnsRef, ReturnsError> =
-        Ok(ReturnsRef::One(SqlMappingRef::literal("jsonb")));
-}
+jsonb_argument!(Jsonb);

@@ -4,7 +4,7 @@
 
 use pgrx::prelude::*;
 
-/// Random bytes for keys, nonces and tokens; raises when the operating system has none.
+/// Random bytes for keys, nonces and claim ids; raises when the operating system has none.
 pub fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0_u8; N];
     // SAFETY: fills exactly N bytes of a live buffer.

@@ -44,7 +44,7 @@ pub fn hide_query(shown: &'static CStr) {
     }
 }
 
-/// Runs `body` as if no CREATE or ALTER EXTENSION were under way: while one is, PostgreSQL takes every
+/// Runs `body` as if no CREATE or ALTER EXTENSION ran: while one does, PostgreSQL takes every
 /// object and grant for a part of the extension, which no dump carries.
 pub fn outside_extension_script<R>(body: impl FnOnce() -> R) -> R {
     // SAFETY: a flag of this process; CREATE and ALTER EXTENSION reset it when an error passes.

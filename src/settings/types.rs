@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, GucValue};
 
 const CONTEXT: GucContext = GucContext::Sighup;
 
@@ -55,16 +55,22 @@ impl Integer {
     }
 }
 
-/// A text.
-pub struct Text {
+/// A setting of another type than a number.
+pub struct Setting<V: GucValue> {
     pub name: &'static CStr,
     /// Starts as the default.
-    pub value: GucSetting<Option<CString>>,
+    pub value: GucSetting<V>,
     /// Who may read it.
     pub flags: GucFlags,
     pub summary: &'static CStr,
     pub detail: &'static CStr,
 }
+
+/// A text.
+pub type Text = Setting<Option<CString>>;
+
+/// On or off.
+pub type Switch = Setting<bool>;
 
 impl Text {
     pub fn define(&'static self) {
@@ -85,17 +91,6 @@ impl Text {
             .map(|value| value.to_string_lossy().trim().to_string())
             .unwrap_or_default()
     }
-}
-
-/// On or off.
-pub struct Switch {
-    pub name: &'static CStr,
-    /// Starts as the default.
-    pub value: GucSetting<bool>,
-    /// Who may read it.
-    pub flags: GucFlags,
-    pub summary: &'static CStr,
-    pub detail: &'static CStr,
 }
 
 impl Switch {

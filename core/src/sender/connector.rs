@@ -143,8 +143,8 @@ fn dial(addresses: &[SocketAddr], deadline: Instant) -> io::Result<Socket> {
                     tcp,
                     peer: address.ip(),
                     deadline,
-                    read_timeout: Duration::ZERO,
-                    write_timeout: Duration::ZERO,
+                    reads: Direction::new(TcpStream::set_read_timeout),
+                    writes: Direction::new(TcpStream::set_write_timeout),
                 });
             }
             Err(error) => last = error,
@@ -298,9 +298,54 @@ struct Socket {
     tcp: TcpStream,
     peer: IpAddr,
     deadline: Instant,
+    reads: Direction,
+    writes: Direction,
+}
+
+/// The reads of a socket, or its writes.
+struct Direction {
     /// What the socket is set to; zero before it was set.
-    read_timeout: Duration,
-    write_timeout: Duration,
+    timeout: Duration,
+    set_timeout: fn(&TcpStream, Option<Duration>) -> io::Result<()>,
+}
+
+impl Direction {
+    fn new(set_timeout: fn(&TcpStream, Option<Duration>) -> io::Result<()>) -> Self {
+        Self {
+            timeout: Duration::ZERO,
+            set_timeout,
+        }
+    }
+
+    /// Repeats an operation until it comes to something, or to the deadline.
+    fn run(
+        &mut self,
+        tcp: &TcpStream,
+        deadline: Instant,
+        mut operation: impl FnMut(&TcpStream) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        loop {
+            let timeout = step(deadline)?;
+            if timeout != self.timeout {
+                (self.set_timeout)(tcp, Some(timeout))?;
+                self.timeout = timeout;
+            }
+            match operation(tcp) {
+                Err(error) if is_pause(&error) => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+/// The timeout of one operation.
+fn step(deadline: Instant) -> io::Result<Duration> {
+    let left = time_left(deadline)?.as_millis();
+    let step = TIMEOUT_STEP.as_millis();
+    let rounded = left.div_ceil(step).max(1) * step;
+    Ok(Duration::from_millis(
+        u64::try_from(rounded).unwrap_or(u64::MAX / 1_000_000),
+    ))
 }
 
 impl Socket {
@@ -310,16 +355,6 @@ impl Socket {
         let peeked = self.tcp.peek(&mut [0]);
         self.tcp.set_nonblocking(false)?;
         Ok(matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock))
-    }
-
-    /// The timeout for one operation.
-    fn step(&self) -> io::Result<Duration> {
-        let left = time_left(self.deadline)?.as_millis();
-        let step = TIMEOUT_STEP.as_millis();
-        let rounded = left.div_ceil(step).max(1) * step;
-        Ok(Duration::from_millis(
-            u64::try_from(rounded).unwrap_or(u64::MAX / 1_000_000),
-        ))
     }
 }
 
@@ -333,33 +368,15 @@ fn is_pause(error: &io::Error) -> bool {
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let timeout = self.step()?;
-            if timeout != self.read_timeout {
-                self.tcp.set_read_timeout(Some(timeout))?;
-                self.read_timeout = timeout;
-            }
-            match self.tcp.read(buffer) {
-                Err(error) if is_pause(&error) => {}
-                result => return result,
-            }
-        }
+        self.reads
+            .run(&self.tcp, self.deadline, |mut tcp| tcp.read(buffer))
     }
 }
 
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        loop {
-            let timeout = self.step()?;
-            if timeout != self.write_timeout {
-                self.tcp.set_write_timeout(Some(timeout))?;
-                self.write_timeout = timeout;
-            }
-            match self.tcp.write(bytes) {
-                Err(error) if is_pause(&error) => {}
-                result => return result,
-            }
-        }
+        self.writes
+            .run(&self.tcp, self.deadline, |mut tcp| tcp.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
