@@ -33,7 +33,7 @@ impl Failure {
 
 /// Runs `body` in a subtransaction, which an error rolls back.
 fn attempt<R>(body: impl FnOnce() -> R) -> Result<R, Failure> {
-    crate::pg::caught(body).map_err(|error| Failure::new(&error))
+    crate::pg::caught_error(body).map_err(|error| Failure::new(&error))
 }
 
 fn execute(sql: &str) {

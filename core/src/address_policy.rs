@@ -1,4 +1,4 @@
-//! Owns the decision which addresses may be dialled. Pure: an address goes in, a verdict comes out.
+//! Owns the decision which addresses may be dialled. Pure: it says yes to an address, or why not.
 //! Never resolves a name, never dials, and never puts an address into a message.
 
 use std::{

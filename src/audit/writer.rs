@@ -1,6 +1,6 @@
 //! Writes the rows of `audit.entity_changes` and enqueues their deliveries, a batch at a time.
 //! Has them made by `to_jsonb`, with the rights of whoever writes to the audited table; appends them with those
-//! of the table's owner.
+//! of the owner of the audit log.
 #![expect(unsafe_code, reason = "passes datums on by pointer")]
 
 use std::rc::Rc;

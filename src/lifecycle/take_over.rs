@@ -17,7 +17,7 @@ fn answered_by_pg_net() -> Vec<i64> {
         return Vec::new();
     }
     // Some other table of that name must not stop CREATE EXTENSION.
-    pg::guarded(|| {
+    pg::caught(|| {
         pg::as_owner_of(pg::TableName::new(c"net", c"_http_response"), || {
             pg::one::<Vec<i64>>(
                 "SELECT pg_catalog.array_agg(r.id::bigint) FROM net._http_response AS r

@@ -46,7 +46,7 @@ unsafe extern "C-unwind" fn keep_code(kept: *mut std::ffi::c_void) {
 }
 
 /// Runs code that somebody else wrote, which may raise SQLSTATEs of its own, such as PostgREST's
-/// PT404: they reach the caller as they are. Not to be called inside `Spi::connect` or `guarded`.
+/// PT404: they reach the caller as they are. Not to be called inside `Spi::connect` or `caught`.
 pub fn foreign_code<R>(body: impl FnOnce() -> R) -> R {
     // SAFETY: the callback lives in the memory context of the running function call. When `body`
     // fails it stays on the stack until PostgreSQL's error handling restores that, so that it sees
@@ -76,7 +76,7 @@ pub fn caught_message(error: CaughtError) -> String {
 }
 
 /// Runs `body` in a subtransaction: an error rolls it back and is returned.
-pub fn caught<R>(body: impl FnOnce() -> R) -> std::result::Result<R, CaughtError> {
+pub fn caught_error<R>(body: impl FnOnce() -> R) -> std::result::Result<R, CaughtError> {
     // SAFETY: the pattern of PL/pgSQL's exception block; context and resource owner are restored.
     unsafe {
         let context = pg_sys::CurrentMemoryContext;
@@ -105,6 +105,6 @@ pub fn caught<R>(body: impl FnOnce() -> R) -> std::result::Result<R, CaughtError
 }
 
 /// Runs `body` in a subtransaction: an error rolls it back and becomes its message.
-pub fn guarded<R>(body: impl FnOnce() -> R) -> std::result::Result<R, String> {
-    caught(body).map_err(caught_message)
+pub fn caught<R>(body: impl FnOnce() -> R) -> std::result::Result<R, String> {
+    caught_error(body).map_err(caught_message)
 }

@@ -30,8 +30,8 @@ pub use catalog::{
     is_own_function, length, namespace_name, oids, relation, relation_exists,
 };
 #[cfg(feature = "pg_test")]
-pub use catch::caught;
-pub use catch::{caught_message, foreign_code, guarded};
+pub use catch::caught_error;
+pub use catch::{caught, caught_message, foreign_code};
 pub use databases::databases;
 pub use jsonb::Jsonb;
 pub use memory::{Inside, RawDatum, Varlena, copied_bytes, copied_varlena, new_context};

@@ -192,7 +192,7 @@ impl Preparer {
 /// A broken secret must not stop the others: reading one costs a subtransaction.
 fn read_secret(name: &str) -> Result<Option<Plaintext>, Unreadable> {
     // The claim saw rows that are younger than the transaction's snapshot; so must this.
-    let (reason, remedy) = match pg::guarded(|| pg::with_latest_snapshot(|| secrets::by_name(name)))
+    let (reason, remedy) = match pg::caught(|| pg::with_latest_snapshot(|| secrets::by_name(name)))
     {
         Ok(Ok(secret)) => return Ok(secret),
         Ok(Err(report)) => (

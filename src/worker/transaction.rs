@@ -12,7 +12,7 @@ use crate::pg;
 /// Runs `body` in a transaction of its own; `activity` is what pg_stat_activity shows meanwhile.
 pub fn run<R>(activity: &std::ffi::CStr, body: impl FnOnce() -> R) -> Result<R, String> {
     // SAFETY: called between the worker's transactions, never inside one: none is open here, and none is
-    // left open, because all that can raise is inside the guarded block and an error is followed by the
+    // left open, because all that can raise is inside the block of PgTryBuilder and an error is followed by the
     // abort. `activity` is copied.
     unsafe {
         let context = pg_sys::CurrentMemoryContext;
