@@ -11,7 +11,7 @@ mod tests {
             "create function public.refuse_one() returns trigger language plpgsql as $$
              begin
                  if new.payload #>> '{audit,record_id}' = '150' then
-                     raise exception 'refused' using errcode = 'PT404';
+                     raise exception 'refused' using errcode = 'check_violation';
                  end if;
                  return new;
              end $$",
@@ -29,7 +29,7 @@ mod tests {
                  insert into audit.entity_changes (tenant_id, table_schema, table_name, record_id, operation)
                  select '{tenant}', 'app', 'orders', n, 'INSERT' from generate_series(1, 300) as n;
                  raise exception 'was not refused';
-             exception when sqlstate 'PT404' then
+             exception when check_violation then
                  null;
              end $$"
         ));
