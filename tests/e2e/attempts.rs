@@ -1,4 +1,4 @@
-//! The log of attempts and what becomes of old rows.
+//! The records of attempts.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -26,9 +26,9 @@ fn server() -> &'static Server {
 }
 
 /// Number, status, kind of error and start of the response of a tenant's attempts, oldest first.
-type Logged = (i32, Option<i32>, Option<String>, Option<String>);
+type Record = (i32, Option<i32>, Option<String>, Option<String>);
 
-fn attempts(client: &mut Client, tenant: &Tenant) -> Vec<Logged> {
+fn attempts(client: &mut Client, tenant: &Tenant) -> Vec<Record> {
     let rows = client
         .query(
             "select attempt, status_code, error_kind, response_start
@@ -37,13 +37,13 @@ fn attempts(client: &mut Client, tenant: &Tenant) -> Vec<Logged> {
              order by id",
             &[&tenant.installation, &tenant.id],
         )
-        .expect("read the log");
+        .expect("read the records");
     rows.iter()
         .map(|row| (row.get(0), row.get(1), row.get(2), row.get(3)))
         .collect()
 }
 
-mod log {
+mod records {
     use super::*;
 
     #[test]
@@ -282,7 +282,7 @@ mod retention {
             "update int.plugin_delivery_queue set status = 'dead', updated_at = now()
              where status = 'failed'",
         );
-        // The old dead row goes, so the worker has walked over the others.
+        // The old dead row goes, so the purge has passed the others.
         wait_until(SOON, "the old dead row to go", || {
             statuses(&mut client) == "dead delivered pending sending"
         });

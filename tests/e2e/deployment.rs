@@ -321,7 +321,7 @@ mod grants {
     }
 
     /// Of every function, table, view, sequence, column and schema of the extension, what the
-    /// catalogue says.
+    /// catalog says.
     const PRIVILEGES: &str = "
         with extension_schema as (
             select oid, nspname, nspowner, nspacl from pg_namespace
@@ -411,13 +411,13 @@ mod grants {
     }
 
     #[test]
-    fn are_the_contract_for_roles_that_were_there() {
+    fn are_as_documented_for_roles_that_were_there() {
         let database = shared_server().database_with(create_supabase_roles);
         assert_exact(&mut database.client());
     }
 
     #[test]
-    fn are_the_contract_for_roles_that_came_later() {
+    fn are_as_documented_for_roles_that_came_later() {
         let server = plain_server();
         let database = server.database();
         let mut client = database.client();
@@ -442,7 +442,7 @@ mod grants {
     }
 
     #[test]
-    fn are_the_contract_when_only_some_roles_exist() {
+    fn are_as_documented_when_only_some_roles_exist() {
         let server = plain_server();
         server
             .connect("postgres")
@@ -458,7 +458,7 @@ mod grants {
     }
 
     #[test]
-    fn are_the_contract_whatever_supabases_default_privileges_say() {
+    fn are_as_documented_whatever_supabases_default_privileges_say() {
         let database = shared_server().database_with(|client| {
             let options = RoleOptions {
                 default_privileges: true,
@@ -470,7 +470,7 @@ mod grants {
     }
 
     #[test]
-    fn are_the_contract_whatever_any_default_privileges_say() {
+    fn are_as_documented_whatever_any_default_privileges_say() {
         let database = shared_server().database_with(|client| {
             create_supabase_roles(client);
             client.batch_execute(GENEROUS).expect("default privileges");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use plugin_webhooks_kit::postgres::Client;
 use plugin_webhooks_kit::{
     Database, HOST_SCHEMA, Receiver, Server, Tenant, Tree, as_service, assert_same_lines, catalog,
-    create_supabase_roles, create_tracked_table, execute, expect_sqlstate, legacy, project,
+    create_supabase_roles, create_tracked_table, execute, expect_sqlstate, former_system, project,
     quote_ident, shared_server, value, wait_until,
 };
 
@@ -177,7 +177,7 @@ fn filled(receiver: &Receiver) -> Database {
 
 /// A taken-over database; its deliveries have every status already.
 fn taken_over(receiver: &Receiver) -> Database {
-    let database = legacy(shared_server(), receiver.url("").trim_end_matches('/'));
+    let database = former_system(shared_server(), receiver.url("").trim_end_matches('/'));
     let mut client = database.client();
     execute(&mut client, "create extension plugin_webhooks");
     wait_until(SOON, "what was under way to be settled", || {

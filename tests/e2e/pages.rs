@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use plugin_webhooks_kit::postgres::Client;
 use plugin_webhooks_kit::{
-    Receiver, Server, Tree, create_supabase_roles, execute, load_legacy, value, wait_until,
+    Receiver, Server, Tree, create_supabase_roles, execute, load_former_system, value, wait_until,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -47,9 +47,9 @@ impl Site {
         self.server.connect("app")
     }
 
-    /// The legacy system in `app`.
-    fn with_legacy(self, receiver: &Receiver) -> Site {
-        load_legacy(&mut self.app(), receiver.url("").trim_end_matches('/'));
+    /// The former system in `app`.
+    fn with_former_system(self, receiver: &Receiver) -> Site {
+        load_former_system(&mut self.app(), receiver.url("").trim_end_matches('/'));
         self
     }
 
@@ -134,7 +134,7 @@ fn taking_over() {
     ] {
         site.add_file(name, text);
     }
-    let site = site.with_legacy(&Receiver::http());
+    let site = site.with_former_system(&Receiver::http());
     let mut app = site.app();
     execute(&mut app, "create extension pg_net");
     site.follow(include_str!("../../docs/take-over.md"));
@@ -152,7 +152,7 @@ fn taking_over() {
 
 #[test]
 fn going_back() {
-    let site = Site::new().with_legacy(&Receiver::http());
+    let site = Site::new().with_former_system(&Receiver::http());
     let mut app = site.app();
     execute(&mut app, CREATE);
     let changes: i64 = value(&mut app, "select count(*) from audit.entity_changes");
@@ -169,7 +169,7 @@ fn going_back() {
 
 #[test]
 fn dump_and_restore() {
-    let site = Site::new().with_legacy(&Receiver::http());
+    let site = Site::new().with_former_system(&Receiver::http());
     execute(&mut site.app(), CREATE);
     site.follow(include_str!("../../docs/dump-and-restore.md"));
     let mut copy = site.server.connect("app_copy");

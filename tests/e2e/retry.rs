@@ -22,7 +22,7 @@ fn builder() -> ServerBuilder {
     ])
 }
 
-/// Its workers find within 100 ms what a test makes due, and do not rest when a receiver fails.
+/// Its workers find within 100 ms what a test makes due, and do not back off when a receiver fails.
 fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     SERVER.get_or_init(|| {
@@ -308,7 +308,7 @@ fn a_receiver_in_trouble_is_probed_and_not_hammered() {
     }
     let requests = receiver.requests();
     let probes = requests.iter().filter(|r| r.path() == "/").count();
-    // Four at first; then one after rests of 2, 4, 8 seconds.
+    // Four at first; then one after waits of 2, 4, 8 seconds.
     assert!((4..=7).contains(&probes), "{probes} requests");
     // It recovers: everything else is delivered.
     receiver.answer("/", Reply::ok());

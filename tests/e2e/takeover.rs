@@ -6,8 +6,8 @@ use std::time::Duration;
 use plugin_webhooks_kit::postgres::Client;
 use plugin_webhooks_kit::{
     Database, HOST_SCHEMA, PsqlOutput, Receiver, Server, Tree, as_user, assert_same_lines,
-    assert_signed, catalog, create_supabase_roles, execute, expect_sqlstate, legacy, shared_server,
-    sign, value, wait_until,
+    assert_signed, catalog, create_supabase_roles, execute, expect_sqlstate, former_system,
+    shared_server, sign, value, wait_until,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -31,10 +31,10 @@ fn lines(client: &mut Client, sql: &str) -> BTreeSet<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// A legacy database after the take-over.
+/// A database of the former system after the take-over.
 #[track_caller]
 fn taken_over(receiver: &Receiver) -> (Database, PsqlOutput) {
-    let database = legacy(shared_server(), receiver.url("").trim_end_matches('/'));
+    let database = former_system(shared_server(), receiver.url("").trim_end_matches('/'));
     let output = database.psql(CREATE);
     assert!(output.success, "{}", output.stderr);
     (database, output)
@@ -61,7 +61,7 @@ mod take_over {
     #[test]
     fn keeps_every_row_and_foreign_key() {
         let receiver = Receiver::http();
-        let database = legacy(shared_server(), receiver.url("").trim_end_matches('/'));
+        let database = former_system(shared_server(), receiver.url("").trim_end_matches('/'));
         let mut client = database.client();
         let foreign_keys = "select format('%s %s', conrelid::regclass, pg_get_constraintdef(oid)) from pg_constraint
                             where contype = 'f' and connamespace in ('int'::regnamespace, 'audit'::regnamespace)";
@@ -134,7 +134,7 @@ mod take_over {
     #[test]
     fn replaces_the_functions_and_leaves_one_enqueue_trigger() {
         let receiver = Receiver::http();
-        let database = legacy(shared_server(), receiver.url("").trim_end_matches('/'));
+        let database = former_system(shared_server(), receiver.url("").trim_end_matches('/'));
         let mut client = database.client();
         let oids = "select p.oid::text || ' ' || p.oid::regprocedure from pg_proc p
                     where (p.proname like 'rpc\\_%' and p.pronamespace = 'public'::regnamespace)
@@ -261,7 +261,7 @@ mod take_over {
             ("alter table int.plugins owner to postgres", "the tables of schema int have different owners"),
         ];
         for (change, difference) in cases {
-            let database = legacy(server, "http://127.0.0.1:9");
+            let database = former_system(server, "http://127.0.0.1:9");
             let mut client = database.client();
             execute(&mut client, change);
             let before = catalog(&mut client);
@@ -277,7 +277,7 @@ mod take_over {
 
     #[test]
     fn names_all_differences_at_once() {
-        let database = legacy(shared_server(), "http://127.0.0.1:9");
+        let database = former_system(shared_server(), "http://127.0.0.1:9");
         let mut client = database.client();
         execute(
             &mut client,
@@ -408,7 +408,7 @@ service_role: USAGE on schema int
     #[test]
     fn are_exactly_these_after_a_take_over() {
         let receiver = Receiver::http();
-        let database = legacy(shared_server(), receiver.url("").trim_end_matches('/'));
+        let database = former_system(shared_server(), receiver.url("").trim_end_matches('/'));
         let mut client = database.client();
         execute(
             &mut client,
@@ -565,7 +565,7 @@ mod pg_cron {
             .setting("plugin_webhooks.allowed_networks", "127.0.0.0/8")
             .start();
         let receiver = Receiver::http();
-        let database = legacy(&server, receiver.url("").trim_end_matches('/'));
+        let database = former_system(&server, receiver.url("").trim_end_matches('/'));
         let mut cron = server.connect("postgres");
         execute(&mut cron, "create extension pg_cron");
         execute(
@@ -610,7 +610,7 @@ mod way_back {
     #[test]
     fn restores_what_was_there() {
         let receiver = Receiver::http();
-        let database = legacy(shared_server(), receiver.url("").trim_end_matches('/'));
+        let database = former_system(shared_server(), receiver.url("").trim_end_matches('/'));
         let mut client = database.client();
         let before = catalog(&mut client);
         let code = |lines: &BTreeSet<String>| -> BTreeSet<String> {

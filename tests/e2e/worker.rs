@@ -786,7 +786,7 @@ mod on_call {
     use super::*;
 
     #[test]
-    fn only_what_the_processor_hands_over_is_sent_in_batches_of_the_asked_size() {
+    fn only_what_the_processor_requests_is_sent_in_batches_of_the_asked_size() {
         let own = builder()
             .preloaded()
             .setting("plugin_webhooks.dispatch", "on_call")

@@ -14,7 +14,7 @@ use crate::names::Names;
 use crate::system::Purpose;
 use crate::tally::{Counts, Tally};
 use crate::workspace::{Build, Workspace, step};
-use crate::{cargo_test, in_database, install_script, lints, tools};
+use crate::{cargo_test, install_script, lints, sql_tests, tools};
 
 /// What the command line asks for.
 #[derive(Args)]
@@ -33,7 +33,7 @@ pub struct Options {
 enum Suite {
     /// Tests that need no server, in seconds: core's and those of the commands
     Core,
-    /// Tests inside a server (pgrx-tests/), and pgspot on the install script
+    /// SQL tests: functions inside a server (pgrx-tests/), and pgspot on the install script
     Sql,
     /// End-to-end tests on private servers (tests/), the crash matrix and the kit's own
     E2e,
@@ -66,22 +66,22 @@ const PARTS: [Part; 6] = [
         run: |run| lints::clippy(run.workspace()?),
     },
     Part {
-        name: "without a server",
+        name: "core",
         suite: Some(Suite::Core),
         run: |run| cargo_test::run(run.checkout.cargo(), &WITHOUT_SERVER, &run.names),
     },
     Part {
-        name: "inside the server",
+        name: "sql",
         suite: Some(Suite::Sql),
-        run: inside_server,
+        run: sql,
     },
     Part {
-        name: "install script",
+        name: "sql, install script",
         suite: Some(Suite::Sql),
         run: install_script,
     },
     Part {
-        name: "end to end",
+        name: "e2e",
         suite: Some(Suite::E2e),
         run: end_to_end,
     },
@@ -157,11 +157,11 @@ pub fn run(options: Options) -> Result<ExitCode> {
     })
 }
 
-fn inside_server(run: &Run) -> Result<Counts> {
-    if !in_database::any(run.checkout.root(), &run.names)? {
+fn sql(run: &Run) -> Result<Counts> {
+    if !sql_tests::any(run.checkout.root(), &run.names)? {
         return Ok(Counts::default());
     }
-    in_database::run(run.workspace()?, &run.names)
+    sql_tests::run(run.workspace()?, &run.names)
 }
 
 fn install_script(run: &Run) -> Result<Counts> {
@@ -204,11 +204,11 @@ mod tests {
 
     #[test]
     fn a_suite_runs_alone() {
-        assert_eq!(parts(Some(Suite::Core), false), ["without a server"]);
+        assert_eq!(parts(Some(Suite::Core), false), ["core"]);
         assert_eq!(
             parts(Some(Suite::Sql), true),
-            ["inside the server", "install script"]
+            ["sql", "sql, install script"]
         );
-        assert_eq!(parts(Some(Suite::E2e), false), ["end to end"]);
+        assert_eq!(parts(Some(Suite::E2e), false), ["e2e"]);
     }
 }

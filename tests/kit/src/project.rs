@@ -58,22 +58,22 @@ pub fn create_tracked_table(client: &mut Client, name: &str) {
 /// Load it with `batch_execute` before `CREATE EXTENSION`.
 pub const HOST_SCHEMA: &str = include_str!("../../fixtures/host_schema.sql");
 
-/// The system in PL/pgSQL over pg_net, with a year's data: see [`legacy`].
-const LEGACY: &str = include_str!("../../fixtures/legacy.sql");
+/// The former system in PL/pgSQL over pg_net, with a year's data: see [`former_system`].
+const FORMER: &str = include_str!("../../fixtures/former.sql");
 
-/// A fresh database of a host that runs the system in PL/pgSQL over pg_net, without the extension. Two of
+/// A fresh database of a host that runs the former system in PL/pgSQL over pg_net, without the extension. Two of
 /// its installations deliver to `receiver`, a URL without path.
 #[track_caller]
-pub fn legacy(server: &Server, receiver: &str) -> Database {
+pub fn former_system(server: &Server, receiver: &str) -> Database {
     let database = server.empty_database();
-    load_legacy(&mut database.client(), receiver);
+    load_former_system(&mut database.client(), receiver);
     database
 }
 
 /// The same in the database of `client`.
 #[track_caller]
-pub fn load_legacy(client: &mut Client, receiver: &str) {
+pub fn load_former_system(client: &mut Client, receiver: &str) {
     create_supabase_roles(client);
     execute(client, HOST_SCHEMA);
-    execute(client, &LEGACY.replace("{receiver}", receiver));
+    execute(client, &FORMER.replace("{receiver}", receiver));
 }

@@ -1,4 +1,4 @@
-//! The harness keeps its own promises. Nothing here needs the extension.
+//! The kit keeps its own promises. Nothing here needs the extension.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

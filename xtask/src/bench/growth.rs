@@ -1,4 +1,4 @@
-//! What a million rows that are not to be sent cost those that are, and what rest costs.
+//! What a million rows that are not to be sent cost those that are, and what an idle worker costs.
 
 use std::thread;
 use std::time::Duration;

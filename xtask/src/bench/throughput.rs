@@ -28,7 +28,7 @@ pub fn measure(server: &Server, figures: &mut Figures) -> Result<()> {
         format!("throughput, {DELIVERIES} due deliveries of {INSTALLATIONS} installations"),
         "deliveries/s",
         rates,
-        "from the first claim to the last arrival, none missing, with the attempt log",
+        "from the first claim to the last arrival, none missing, with a record of each attempt",
     );
     for (name, meaning) in Usage::NAMES {
         let runs = usages.iter().map(|usage| usage.micros(name, DELIVERIES));

@@ -1,4 +1,4 @@
-//! The tests of `pgrx-tests/`: functions of schema `tests`, each run in a transaction of its own that
+//! The SQL tests, those of `pgrx-tests/`: functions of schema `tests`, each run in a transaction of its own that
 //! is rolled back.
 
 use std::fs;
@@ -44,7 +44,7 @@ pub fn any(root: &Path, names: &Names) -> Result<bool> {
 
 pub fn run(workspace: &Workspace, names: &Names) -> Result<Counts> {
     let package = workspace.package(Build::DebugWithTests)?;
-    // The harness panics when it cannot start a server, and has printed why.
+    // The kit panics when it cannot start a server, and has printed why.
     catch_unwind(AssertUnwindSafe(|| {
         let tree = Tree::create(workspace.pg_config(), &package);
         let server = Server::preloaded(&tree, SETTINGS);
