@@ -11,6 +11,8 @@ mod hostile;
 mod inbound;
 mod outbound;
 mod pages;
+mod private_server;
+mod purge;
 mod retry;
 mod secrets;
 mod takeover;

@@ -1,46 +1,5 @@
 use super::*;
 
-/// What no function lets a tenant store, but an old row or a superuser may have.
-fn store_config(client: &mut Client, tenant: &Tenant<'_>, config: Option<&str>) {
-    client
-        .execute(
-            "update int.plugin_installations set config = $2::text::jsonb where id = $1::text::uuid",
-            &[&tenant.installation, &config],
-        )
-        .expect("store a configuration");
-}
-
-#[test]
-fn without_a_usable_webhook_url_a_delivery_is_dead_at_once() {
-    let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
-    let mut client = database.client();
-    let configs = [
-        None,
-        Some("null"),
-        Some("{}"),
-        Some("[1, 2]"),
-        Some(r#""text""#),
-        Some("7"),
-        Some(r#"{"webhook_url": null}"#),
-        Some(r#"{"webhook_url": " "}"#),
-        Some(r#"{"webhook_url": 5}"#),
-        Some(r#"{"webhook_url": {"a": 1}}"#),
-        Some(r#"{"webhook_url": "ftp://127.0.0.1/"}"#),
-        Some(r#"{"webhook_url": "not a url"}"#),
-    ];
-    for stored in configs {
-        let tenant = Tenant::with_items_to(&database, &receiver.url("/"));
-        store_config(&mut client, &tenant, stored);
-        tenant.insert_items(&mut client, 1);
-        tenant.wait_for(&mut client, SOON, |delivery| delivery.status == "dead");
-        let delivery = tenant.delivery(&mut client);
-        let error = delivery.last_error.expect("a reason");
-        assert!(error.contains("webhook_url"), "{stored:?}: {error}");
-    }
-    assert_eq!(receiver.count(), 0);
-    assert_delivers(&database, &receiver);
-}
-
 #[test]
 fn odd_settings_beside_a_webhook_url_harm_nobody() {
     let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
@@ -133,77 +92,6 @@ fn odd_values_in_a_delivery_cost_no_other_delivery() {
         delivery.status != "sending" && (delivery.status == "delivered" || delivery.attempts > 0)
     });
     assert_delivers(&database, &receiver);
-}
-
-/// A number of a few bytes may print as 131,072 digits.
-#[test]
-fn a_payload_too_long_to_print_is_dead_and_costs_no_other_delivery() {
-    let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
-    let mut client = database.client();
-    let status = |client: &mut Client, tenant: &Tenant<'_>| -> String {
-        value(
-            client,
-            &format!(
-                "select string_agg(distinct status || ': ' || coalesce(last_error, ''), ', ')
-                 from int.plugin_delivery_queue where plugin_installation_id = '{}'",
-                tenant.installation
-            ),
-        )
-    };
-    for data in [
-        "select jsonb_agg(1e131071::numeric) from generate_series(1, 10000)",
-        "select jsonb_agg(1e-16383::numeric) from generate_series(1, 100)",
-        "select jsonb_object_agg(n, array[-1e100000::numeric]) from generate_series(1, 20) n",
-    ] {
-        let tenant = Tenant::install(&database, &config(&receiver.url("/huge")));
-        tenant.subscribe("items", &["INSERT"], None, true);
-        execute(
-            &mut client,
-            &format!(
-                "insert into items (tenant_id, data) select '{}', ({data}) from generate_series(1, 20)",
-                tenant.id
-            ),
-        );
-        assert_delivers(&database, &receiver);
-        wait_until(SOON, "the deliveries to be dead", || {
-            status(&mut client, &tenant) == "dead: the payload is too long to send"
-        });
-    }
-    let tenant = Tenant::with_items_to(&database, &receiver.url("/"));
-    execute(
-        &mut client,
-        &format!(
-            "update int.plugin_installations
-             set config = config || jsonb_build_object('x', (select jsonb_agg(1e131071::numeric) from generate_series(1, 10000)))
-             where id = '{}'",
-            tenant.installation
-        ),
-    );
-    tenant.insert_items(&mut client, 20);
-    assert_delivers(&database, &receiver);
-    wait_until(SOON, "the deliveries to be dead", || {
-        status(&mut client, &tenant).starts_with("dead: ")
-            && status(&mut client, &tenant).contains("webhook_url")
-    });
-    for data in [
-        "select to_jsonb(1e131071::numeric)",
-        "select jsonb_agg(1e400::numeric) from generate_series(1, 1000)",
-        "select jsonb_agg(repeat(E'\\x01', 100)) from generate_series(1, 10000)",
-        "select to_jsonb(repeat('x', 4000000))",
-    ] {
-        let tenant = Tenant::install(&database, &config(&receiver.url("/long")));
-        tenant.subscribe("items", &["INSERT"], None, true);
-        receiver.clear();
-        execute(
-            &mut client,
-            &format!(
-                "insert into items (tenant_id, data) values ('{}', ({data}))",
-                tenant.id
-            ),
-        );
-        tenant.wait_delivered(&mut client, SOON);
-        assert_carries(&receiver.requests()[0], &tenant.delivery(&mut client));
-    }
 }
 
 /// Compressed, a long text of one letter is short.

@@ -28,19 +28,10 @@ use plugin_webhooks_kit::{
     quote_ident, value, verify_signature, wait_until,
 };
 
-/// A server under load may be slow; a promise that is kept never waits that long.
-const SOON: Duration = Duration::from_secs(30);
+use crate::private_server::{SOON, builder};
 
 /// Requests in flight to a receiver that has not answered yet.
 const FIRST_WINDOW: usize = 4;
-
-fn builder() -> ServerBuilder {
-    Server::builder(Tree::shared()).settings(&[
-        ("plugin_webhooks.allowed_networks", "127.0.0.0/8"),
-        ("plugin_webhooks.poll_interval", "100ms"),
-        ("fsync", "off"),
-    ])
-}
 
 /// For the tests that leave the server and its settings alone.
 fn server() -> &'static Server {

@@ -1,32 +1,26 @@
 //! What follows a failed attempt: when the next one comes, what the queue says, when it is given up.
 
+mod dead_at_once;
+
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use plugin_webhooks_kit::postgres::Client;
 use plugin_webhooks_kit::{
-    Database, Receiver, Reply, Server, ServerBuilder, Tenant, Tree, execute, project_with_items,
-    value, wait_until,
+    Database, Receiver, Reply, Server, Tenant, execute, project_with_items, value, wait_until,
 };
 
-/// A server under load may be slow; a promise that is kept never waits that long.
-const SOON: Duration = Duration::from_secs(30);
-const MINUTES: [u32; 7] = [2, 4, 8, 16, 32, 64, 64];
+use crate::private_server::{SOON, builder};
 
-fn builder() -> ServerBuilder {
-    Server::builder(Tree::shared()).preloaded().settings(&[
-        ("plugin_webhooks.allowed_networks", "127.0.0.0/8"),
-        ("plugin_webhooks.poll_interval", "100ms"),
-        ("fsync", "off"),
-    ])
-}
+const MINUTES: [u32; 7] = [2, 4, 8, 16, 32, 64, 64];
 
 /// Its workers find within 100 ms what a test makes due, and do not back off when a receiver fails.
 fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     SERVER.get_or_init(|| {
         builder()
+            .preloaded()
             .setting("plugin_webhooks.max_probe_interval", "0")
             .start()
     })
@@ -294,7 +288,7 @@ fn an_overloaded_receiver_gets_nothing_until_it_wants_to() {
 
 #[test]
 fn a_receiver_in_trouble_is_probed_and_not_hammered() {
-    let own = builder().start();
+    let own = builder().preloaded().start();
     let (database, receiver) = (project_with_items(&own), Receiver::http());
     receiver.on("/", |_| Reply::Status(500, String::new()));
     let broken = Tenant::with_items_to(&database, &receiver.url("/"));
@@ -344,6 +338,7 @@ fn an_installations_own_schedule_wins() {
 #[test]
 fn the_schedule_of_the_settings_counts_for_everyone_else_and_a_bad_one_is_ignored() {
     let own = builder()
+        .preloaded()
         .setting("plugin_webhooks.retry_schedule", "1s, 1s")
         .setting("plugin_webhooks.max_probe_interval", "0")
         .start();

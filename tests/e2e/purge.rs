@@ -1,0 +1,128 @@
+//! Which old rows the worker deletes, and when.
+
+use plugin_webhooks_kit::postgres::Client;
+use plugin_webhooks_kit::{Server, Tenant, execute, project_with_items, value, wait_until};
+
+use crate::private_server::{SOON, builder};
+
+fn statuses(client: &mut Client) -> String {
+    value(
+        client,
+        "select coalesce(string_agg(status, ' ' order by status), '') from int.plugin_delivery_queue",
+    )
+}
+
+/// A delivery in every status, all of them this old, with an attempt each.
+fn age(client: &mut Client, tenant: &Tenant, interval: &str) {
+    tenant.insert_items(client, 5);
+    execute(
+        client,
+        &format!(
+            "update int.plugin_delivery_queue as q
+             set status = s.status, created_at = now() - interval '{interval}',
+                 updated_at = now() - interval '{interval}', next_attempt_at = 'infinity',
+                 claim_id = case s.status when 'sending' then 1 end,
+                 lease_expires_at = case s.status when 'sending' then 'infinity'::timestamptz end
+             from (select id, (array['pending', 'sending', 'delivered', 'failed', 'dead'])[row_number() over (order by source_entity_change_id)] as status
+                   from int.plugin_delivery_queue) as s
+             where s.id = q.id;
+             insert into int.plugin_delivery_attempts
+                 (delivery_id, tenant_id, plugin_installation_id, attempt, started_at, duration_ms)
+             select id, tenant_id, plugin_installation_id, 1, now() - interval '{interval}', 1
+             from int.plugin_delivery_queue"
+        ),
+    );
+}
+
+fn server_with(delivered: &str, dead: &str, attempts: &str) -> Server {
+    builder()
+        .preloaded()
+        .setting("plugin_webhooks.max_probe_interval", "0")
+        .setting("plugin_webhooks.retain_delivered", delivered)
+        .setting("plugin_webhooks.retain_dead", dead)
+        .setting("plugin_webhooks.retain_attempts", attempts)
+        // What the test makes is not to be sent.
+        .setting("plugin_webhooks.dispatch", "on_call")
+        .start()
+}
+
+fn attempts_left(client: &mut Client) -> i64 {
+    value(client, "select count(*) from int.plugin_delivery_attempts")
+}
+
+#[test]
+fn deletes_old_delivered_and_dead_rows_and_no_others() {
+    let own = server_with("10s", "10s", "10s");
+    let database = project_with_items(&own);
+    let tenant = Tenant::with_items_to(&database, "http://127.0.0.1:9/");
+    let mut client = database.client();
+    age(&mut client, &tenant, "1 hour");
+    wait_until(SOON, "the old rows to go", || {
+        statuses(&mut client) == "failed pending sending"
+    });
+    wait_until(SOON, "the old attempts to go", || {
+        attempts_left(&mut client) == 0
+    });
+}
+
+#[test]
+fn each_has_its_own_age() {
+    let own = server_with("10s", "1d", "1d");
+    let database = project_with_items(&own);
+    let tenant = Tenant::with_items_to(&database, "http://127.0.0.1:9/");
+    let mut client = database.client();
+    age(&mut client, &tenant, "1 hour");
+    wait_until(SOON, "the delivered row to go", || {
+        statuses(&mut client) == "dead failed pending sending"
+    });
+    assert_eq!(attempts_left(&mut client), 5);
+    own.alter_system("plugin_webhooks.retain_attempts", "10s");
+    wait_until(SOON, "the attempts to go", || {
+        attempts_left(&mut client) == 0
+    });
+    assert_eq!(statuses(&mut client), "dead failed pending sending");
+    own.alter_system("plugin_webhooks.retain_dead", "10s");
+    wait_until(SOON, "the dead row to go", || {
+        statuses(&mut client) == "failed pending sending"
+    });
+}
+
+#[test]
+fn with_0_keeps_everything_and_young_rows_stay() {
+    let own = server_with("0", "10s", "0");
+    let database = project_with_items(&own);
+    let tenant = Tenant::with_items_to(&database, "http://127.0.0.1:9/");
+    let mut client = database.client();
+    age(&mut client, &tenant, "1000 days");
+    execute(
+        &mut client,
+        "update int.plugin_delivery_queue set status = 'dead', updated_at = now()
+         where status = 'failed'",
+    );
+    // The old dead row goes, so the purge has passed the others.
+    wait_until(SOON, "the old dead row to go", || {
+        statuses(&mut client) == "dead delivered pending sending"
+    });
+    assert_eq!(attempts_left(&mut client), 5);
+}
+
+#[test]
+fn goes_through_more_rows_than_fit_into_one_step() {
+    let own = server_with("10s", "10s", "10s");
+    let database = project_with_items(&own);
+    let tenant = Tenant::with_items_to(&database, "http://127.0.0.1:9/");
+    let mut client = database.client();
+    tenant.insert_items(&mut client, 3000);
+    execute(
+        &mut client,
+        "update int.plugin_delivery_queue
+         set status = case when source_entity_change_id % 2 = 0 then 'delivered' else 'pending' end,
+             created_at = now() - interval '1 hour', updated_at = now() - interval '1 hour'",
+    );
+    let left = |client: &mut Client| -> i64 {
+        value(client, "select count(*) from int.plugin_delivery_queue")
+    };
+    wait_until(SOON, "half of the rows to go", || left(&mut client) == 1500);
+    let pending = "select count(*) from int.plugin_delivery_queue where status = 'pending'";
+    assert_eq!(value::<i64>(&mut client, pending), 1500);
+}
