@@ -1,6 +1,8 @@
 -- What a dump leaves out.
 
-CREATE OR REPLACE VIEW plugin_webhooks.not_in_dumps WITH (security_invoker = true) AS
+-- Reads the catalogs and the expected shape with its owner's rights: who may read it needs no others, and none on
+-- the schemas of the tables.
+CREATE OR REPLACE VIEW plugin_webhooks.not_in_dumps AS
 WITH extension AS (
     SELECT e.oid, e.extowner, e.extconfig FROM pg_catalog.pg_extension AS e WHERE e.extname = 'plugin_webhooks'
 ), member AS (
@@ -8,12 +10,12 @@ WITH extension AS (
     FROM pg_catalog.pg_depend AS d JOIN extension AS e ON e.oid = d.refobjid
     WHERE d.deptype = 'e' AND d.refclassid = 'pg_catalog.pg_extension'::regclass
 ), relation AS (
-    SELECT c.oid, c.relkind, c.relowner, m.extowner, m.data FROM member AS m
+    SELECT c.oid, c.relkind, c.relowner, m.extowner, m.data,
+           pg_catalog.format('%s.%s', n.nspname, c.relname) AS name
+    FROM member AS m
     JOIN pg_catalog.pg_class AS c ON c.oid = m.objid
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     WHERE m.classid = 'pg_catalog.pg_class'::regclass
-), expected AS (
-    SELECT s.kind, pg_catalog.to_regclass(s.relation) AS relation, s.name FROM plugin_webhooks.expected_shape() AS s
-    WHERE s.kind IN ('constraint', 'index', 'trigger')
 )
 SELECT 'owner'::text AS kind, r.oid::regclass::text AS object,
        pg_catalog.format('ALTER TABLE %s OWNER TO %I;',
@@ -32,7 +34,8 @@ SELECT 'constraint', r.oid::regclass::text,
 FROM relation AS r
 JOIN pg_catalog.pg_constraint AS c ON c.conrelid = r.oid AND c.contype IN ('c', 'f', 'u', 'x')
 WHERE r.data AND NOT EXISTS (
-    SELECT FROM expected AS e WHERE e.kind = 'constraint' AND e.relation = r.oid AND e.name = c.conname)
+    SELECT FROM plugin_webhooks.expected_shape AS e
+    WHERE e.kind = 'constraint' AND e.relation = r.name AND e.name = c.conname)
 UNION ALL
 SELECT 'index', r.oid::regclass::text, pg_catalog.pg_get_indexdef(x.indexrelid) || ';'
 FROM relation AS r
@@ -42,12 +45,14 @@ WHERE r.data
   AND NOT EXISTS (
     SELECT FROM pg_catalog.pg_constraint AS c WHERE c.conindid = x.indexrelid AND c.conrelid = r.oid)
   AND NOT EXISTS (
-    SELECT FROM expected AS e WHERE e.kind = 'index' AND e.relation = r.oid AND e.name = i.relname)
+    SELECT FROM plugin_webhooks.expected_shape AS e
+    WHERE e.kind = 'index' AND e.relation = r.name AND e.name = i.relname)
 UNION ALL
 SELECT 'trigger', r.oid::regclass::text, pg_catalog.pg_get_triggerdef(t.oid) || ';'
 FROM relation AS r JOIN pg_catalog.pg_trigger AS t ON t.tgrelid = r.oid AND NOT t.tgisinternal
 WHERE r.data AND NOT EXISTS (
-    SELECT FROM expected AS e WHERE e.kind = 'trigger' AND e.relation = r.oid AND e.name = t.tgname)
+    SELECT FROM plugin_webhooks.expected_shape AS e
+    WHERE e.kind = 'trigger' AND e.relation = r.name AND e.name = t.tgname)
 UNION ALL
 SELECT 'policy', r.oid::regclass::text,
        pg_catalog.format('CREATE POLICY %I ON %s AS %s FOR %s TO %s',

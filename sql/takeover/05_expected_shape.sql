@@ -10,11 +10,9 @@
 -- trigger         | none: the name counts
 -- function        | names, types and defaults of its arguments, and its result: what clients rely on
 -- view            | names and types of its columns, as they were before the first addition
-CREATE OR REPLACE FUNCTION plugin_webhooks.expected_shape()
-    RETURNS TABLE (kind text, relation text, name text, definition text)
-    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-    AS $$
-VALUES
+CREATE OR REPLACE VIEW plugin_webhooks.expected_shape AS
+SELECT pg_catalog.row_number() OVER () AS position, e.kind, e.relation, e.name, e.definition
+FROM (VALUES
 ('column', 'int.plugins', 'id', 'uuid NOT NULL DEFAULT gen_random_uuid()'),
 ('column', 'int.plugins', 'key', 'text NOT NULL'),
 ('column', 'int.plugins', 'name', 'text NOT NULL'),
@@ -189,6 +187,6 @@ VALUES
 ('view', 'public.v_audit_entity_changes', NULL,
     'id bigint, table_schema text, table_name text, record_id text, operation text, old_data jsonb, '
     'new_data jsonb, changed_fields text[], user_id uuid, tenant_id uuid, created_at timestamp with time zone')
-$$;
-COMMENT ON FUNCTION plugin_webhooks.expected_shape() IS
-    'What CREATE EXTENSION makes of tables, and expects of what it adopts. Executable by the owner only.';
+) AS e (kind, relation, name, definition);
+COMMENT ON VIEW plugin_webhooks.expected_shape IS
+    'What CREATE EXTENSION makes of tables, and expects of what it adopts. Readable by the owner only.';

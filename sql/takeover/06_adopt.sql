@@ -38,8 +38,8 @@ DECLARE
 BEGIN
     -- Tables.
     FOR wanted IN
-        SELECT s.relation AS name FROM plugin_webhooks.expected_shape() WITH ORDINALITY AS s
-        WHERE s.kind = 'column' GROUP BY s.relation ORDER BY pg_catalog.min(s.ordinality)
+        SELECT s.relation AS name FROM plugin_webhooks.expected_shape AS s
+        WHERE s.kind = 'column' GROUP BY s.relation ORDER BY pg_catalog.min(s.position)
     LOOP
         relation := pg_catalog.to_regclass(wanted.name);
         CONTINUE WHEN relation IS NULL OR relation = ANY (own_relations);
@@ -56,7 +56,7 @@ BEGIN
             FROM (
                 SELECT s.name, pg_catalog.split_part(s.definition, ' ', 1) AS type, s.kind = 'added column' AS optional,
                        s.definition NOT LIKE '% NOT NULL%' AS nullable
-                FROM plugin_webhooks.expected_shape() AS s
+                FROM plugin_webhooks.expected_shape AS s
                 WHERE s.relation = wanted.name AND s.kind IN ('column', 'added column')
             ) AS w
             FULL JOIN (
@@ -107,12 +107,12 @@ BEGIN
                coalesce(pg_catalog.string_agg(pg_catalog.split_part(a.item, ' ', 2), ',' ORDER BY a.ordinality), '')
                    AS types,
                pg_catalog.count(*) FILTER (WHERE a.item LIKE '% DEFAULT') AS defaults
-        FROM plugin_webhooks.expected_shape() WITH ORDINALITY AS s
+        FROM plugin_webhooks.expected_shape AS s
         LEFT JOIN LATERAL pg_catalog.string_to_table(
             pg_catalog.ltrim(pg_catalog.split_part(s.definition, ') RETURNS ', 1), '('), ', '
         ) WITH ORDINALITY AS a (item, ordinality) ON true
         WHERE s.kind = 'function'
-        GROUP BY s.ordinality, s.relation, s.name, s.definition ORDER BY s.ordinality
+        GROUP BY s.position, s.relation, s.name, s.definition ORDER BY s.position
     LOOP
         routine := pg_catalog.to_regprocedure(
             pg_catalog.format('%I.%I(%s)', wanted.schema_name, wanted.name, wanted.types));
@@ -150,8 +150,8 @@ BEGIN
 
     -- Views.
     FOR wanted IN
-        SELECT s.relation AS name, s.definition AS columns FROM plugin_webhooks.expected_shape() AS s
-        WHERE s.kind = 'view'
+        SELECT s.relation AS name, s.definition AS columns FROM plugin_webhooks.expected_shape AS s
+        WHERE s.kind = 'view' ORDER BY s.position
     LOOP
         relation := pg_catalog.to_regclass(wanted.name);
         CONTINUE WHEN relation IS NULL OR relation = ANY (own_relations);
@@ -335,7 +335,7 @@ FROM object AS o, pg_catalog.aclexplode(o.acl) AS x
 JOIN pg_catalog.pg_roles AS r ON r.oid = x.grantee
 WHERE x.grantee <> o.owner AND r.rolname NOT IN ('anon', 'authenticated', 'service_role')
   -- Made by this script.
-  AND o.name NOT IN ('plugin_webhooks.replaced', 'plugin_webhooks.taking_over', 'plugin_webhooks.expected_shape()');
+  AND o.name NOT IN ('plugin_webhooks.replaced', 'plugin_webhooks.taking_over', 'plugin_webhooks.expected_shape');
 
 -- Indexes of tables that were there: of the expected meaning under another name, renamed; of another meaning under
 -- an expected name, moved out of the way. sql/install makes what is missing then.
@@ -345,7 +345,8 @@ DECLARE
     same   record;
 BEGIN
     FOR wanted IN
-        SELECT s.relation, s.name, s.definition FROM plugin_webhooks.expected_shape() AS s WHERE s.kind = 'index'
+        SELECT s.relation, s.name, s.definition FROM plugin_webhooks.expected_shape AS s
+        WHERE s.kind = 'index' ORDER BY s.position
     LOOP
         SELECT i.oid::regclass AS index, i.relname AS name, d.definition = wanted.definition AS equal INTO same
         FROM pg_catalog.pg_index AS x

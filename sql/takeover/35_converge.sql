@@ -11,7 +11,7 @@ BEGIN
         FROM (
             SELECT s.relation, s.name, s.definition LIKE '% NOT NULL%' AS not_null,
                    substring(s.definition FROM ' DEFAULT (.*)$') AS default_value
-            FROM plugin_webhooks.expected_shape() AS s WHERE s.kind IN ('column', 'added column')
+            FROM plugin_webhooks.expected_shape AS s WHERE s.kind IN ('column', 'added column')
         ) AS w
         JOIN pg_catalog.pg_attribute AS a ON a.attrelid = w.relation::regclass AND a.attname = w.name
         LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
@@ -41,7 +41,7 @@ BEGIN
                     WHEN s.definition LIKE 'FOREIGN KEY %' THEN 'f' END::"char" AS key_type,
                pg_catalog.string_to_array(
                    substring(s.definition FROM '(?:KEY|UNIQUE) \(([^)]*)\)'), ', ') AS columns
-        FROM plugin_webhooks.expected_shape() AS s WHERE s.kind = 'constraint'
+        FROM plugin_webhooks.expected_shape AS s WHERE s.kind = 'constraint'
     LOOP
         SELECT c.conname, d.definition = wanted.definition AS equal INTO same
         FROM pg_catalog.pg_constraint AS c

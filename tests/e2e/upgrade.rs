@@ -95,15 +95,16 @@ fn update_equals_fresh_install() {
     }
 }
 
-/// The rows of plugin_webhooks.expected_shape() as lines. Columns may have been added to a view at its end.
+/// The rows of plugin_webhooks.expected_shape as lines. Columns may have been added to a view at its end.
 const EXPECTED_SHAPE: &str = r#"
     with shape as (
-        select s.*, split_part(s.definition, ' ', 1) as type from plugin_webhooks.expected_shape() s
+        select s.*, split_part(s.definition, ' ', 1) as type from plugin_webhooks.expected_shape s
     )
     select case
         when kind in ('column', 'added column')
             then format('column %s.%s %s', to_regclass(relation), name,
-                        format_type(to_regtype(type), null) || substr(definition, length(type) + 1))
+                        format_type(to_regtype(type), null)
+                            || regexp_replace(substr(definition, length(type) + 1), ' DEFAULT NULL$', ''))
         when kind = 'function' then format('function %s.%s%s', relation, name, definition)
         when kind = 'view' then format('view %s %s', relation, definition)
         else format('%s %s.%s %s', kind, to_regclass(relation), name, definition)
@@ -113,7 +114,7 @@ const EXPECTED_SHAPE: &str = r#"
 /// The same of what is there.
 const ACTUAL_SHAPE: &str = r#"
     with shape as (
-        select s.*, to_regclass(s.relation) as oid from plugin_webhooks.expected_shape() s
+        select s.*, to_regclass(s.relation) as oid from plugin_webhooks.expected_shape s
     ), data as (
         select t.oid from pg_extension e, unnest(e.extconfig) as t (oid) where e.extname = 'plugin_webhooks'
     )
@@ -240,5 +241,40 @@ fn grants_of_an_administrator_stay() {
             kept, before,
             "and no dump takes them for the extension's own"
         );
+    }
+}
+
+/// Grants that the view needed in 0.2.0 are all it needs: no schema of the tables, nothing that it reads.
+#[test]
+fn a_role_that_was_granted_the_list_of_what_dumps_leave_out_reads_it() {
+    for upgraded in [false, true] {
+        let database = if upgraded {
+            database_of("0.2.0", |_| {})
+        } else {
+            server().database_with(create_supabase_roles)
+        };
+        let mut client = database.client();
+        execute(
+            &mut client,
+            "do $$ begin create role backup_reader; exception when duplicate_object then null; end $$;
+             grant usage on schema plugin_webhooks to backup_reader;
+             grant select on plugin_webhooks.not_in_dumps to backup_reader;
+             create index added_by_the_host on int.plugins (name);",
+        );
+        let mut listed = || -> String {
+            execute(&mut client, "set role backup_reader");
+            let statements = value(
+                &mut client,
+                "select string_agg(statement, E'\n') from plugin_webhooks.not_in_dumps",
+            );
+            execute(&mut client, "reset role");
+            statements
+        };
+        let before = listed();
+        assert!(before.contains("added_by_the_host"), "{before}");
+        if upgraded {
+            execute(&mut database.client(), UPDATE);
+            assert_eq!(listed(), before);
+        }
     }
 }
