@@ -99,6 +99,24 @@ BEGIN
         differences := differences || 'the tables of schema int have different owners'::text;
     END IF;
 
+    -- Indexes: sql/install would leave in its place whatever else has the name of one.
+    differences := differences || ARRAY(
+        SELECT CASE
+                   WHEN x.indexrelid IS NULL THEN pg_catalog.format('%s.%s is not an index', n.nspname, s.name)
+                   WHEN x.indrelid IS DISTINCT FROM pg_catalog.to_regclass(s.relation) THEN
+                       pg_catalog.format('index %s.%s is on %s, expected %s',
+                           n.nspname, s.name, x.indrelid::regclass, s.relation)
+                   WHEN x.indisunique THEN pg_catalog.format('index %s.%s is unique', n.nspname, s.name)
+                   ELSE pg_catalog.format('index %s.%s is not valid', n.nspname, s.name)
+               END
+        FROM plugin_webhooks.expected_shape AS s
+        JOIN pg_catalog.pg_namespace AS n ON n.nspname = pg_catalog.split_part(s.relation, '.', 1)
+        JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = s.name
+        LEFT JOIN pg_catalog.pg_index AS x ON x.indexrelid = c.oid
+        WHERE s.kind = 'index'
+          AND (x.indrelid = pg_catalog.to_regclass(s.relation) AND x.indisvalid AND NOT x.indisunique) IS NOT TRUE
+        ORDER BY s.position);
+
     -- Functions: a client calls them with these argument names.
     FOR wanted IN
         SELECT s.relation AS schema_name, s.name, pg_catalog.split_part(s.definition, ') RETURNS ', 2) AS result,
@@ -338,7 +356,8 @@ WHERE x.grantee <> o.owner AND r.rolname NOT IN ('anon', 'authenticated', 'servi
   AND o.name NOT IN ('plugin_webhooks.replaced', 'plugin_webhooks.taking_over', 'plugin_webhooks.expected_shape');
 
 -- Indexes of tables that were there: of the expected meaning under another name, renamed; of another meaning under
--- an expected name, moved out of the way. sql/install makes what is missing then.
+-- an expected name, moved out of the way. sql/install makes what is missing then. What else has such a name has
+-- stopped the adoption above.
 DO $$
 DECLARE
     wanted record;

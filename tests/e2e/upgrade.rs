@@ -8,7 +8,7 @@ use std::time::Duration;
 use plugin_webhooks_kit::postgres::Client;
 use plugin_webhooks_kit::{
     Database, HOST_SCHEMA, Receiver, Reply, Server, Tenant, Tree, assert_same_lines, catalog,
-    create_supabase_roles, create_tracked_table, execute, value, wait_until,
+    create_supabase_roles, create_tracked_table, execute, expect_sqlstate, value, wait_until,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -277,4 +277,24 @@ fn a_role_that_was_granted_the_list_of_what_dumps_leave_out_reads_it() {
             assert_eq!(listed(), before);
         }
     }
+}
+
+#[test]
+fn stops_where_an_index_is_not_what_it_was() {
+    let database = database_of("0.2.0", |_| {});
+    let mut client = database.client();
+    execute(
+        &mut client,
+        "drop index int.plugin_delivery_queue_sending_idx;
+         create index plugin_delivery_queue_sending_idx on int.plugins (name);",
+    );
+    let error = expect_sqlstate(client.batch_execute(UPDATE), "55000");
+    assert!(
+        error.message().contains(
+            "index int.plugin_delivery_queue_sending_idx is on \"int\".plugins, expected int.plugin_delivery_queue"
+        ),
+        "{}",
+        error.message()
+    );
+    assert_eq!(version(&mut client), "0.2.0");
 }
