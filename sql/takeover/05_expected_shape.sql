@@ -3,7 +3,8 @@
 -- the_expected_shape_is_what_the_install_script_makes (tests/e2e/upgrade.rs) compares it with a fresh install.
 
 -- kind            | definition
--- column          | type, NOT NULL, DEFAULT; must be there at the adoption
+-- column          | type, NOT NULL, DEFAULT; must be there at the adoption. DEFAULT NULL: none, a default that is there
+--                 | is dropped. Without DEFAULT: none in a fresh install, and one that is there stays
 -- added column    | the same; an addition of the extension, which sql/install adds where it is missing
 -- constraint      | as pg_get_constraintdef() says it, for tables whose data a dump carries
 -- index           | as pg_get_indexdef() says it, from the access method on; without those of constraints
@@ -35,8 +36,8 @@ FROM (VALUES
 ('column', 'int.plugin_installations', 'plugin_id', 'uuid NOT NULL'),
 ('column', 'int.plugin_installations', 'status', 'text NOT NULL DEFAULT ''installed''::text'),
 ('column', 'int.plugin_installations', 'secret_ref', 'text'),
-('column', 'int.plugin_installations', 'config', 'jsonb'),
-('column', 'int.plugin_installations', 'installed_by', 'uuid'),
+('column', 'int.plugin_installations', 'config', 'jsonb DEFAULT NULL'),
+('column', 'int.plugin_installations', 'installed_by', 'uuid DEFAULT NULL'),
 ('column', 'int.plugin_installations', 'installed_at', 'timestamptz NOT NULL DEFAULT now()'),
 ('column', 'int.plugin_installations', 'updated_at', 'timestamptz NOT NULL DEFAULT now()'),
 ('constraint', 'int.plugin_installations', 'plugin_installations_pkey', 'PRIMARY KEY (id)'),
@@ -55,10 +56,10 @@ FROM (VALUES
 
 ('column', 'int.plugin_webhook_subscriptions', 'id', 'uuid NOT NULL DEFAULT gen_random_uuid()'),
 ('column', 'int.plugin_webhook_subscriptions', 'plugin_installation_id', 'uuid NOT NULL'),
-('column', 'int.plugin_webhook_subscriptions', 'table_schema', 'text NOT NULL'),
+('column', 'int.plugin_webhook_subscriptions', 'table_schema', 'text NOT NULL DEFAULT NULL'),
 ('column', 'int.plugin_webhook_subscriptions', 'table_name', 'text NOT NULL'),
-('column', 'int.plugin_webhook_subscriptions', 'operations', 'text[] NOT NULL'),
-('column', 'int.plugin_webhook_subscriptions', 'changed_fields_allowlist', 'text[]'),
+('column', 'int.plugin_webhook_subscriptions', 'operations', 'text[] NOT NULL DEFAULT NULL'),
+('column', 'int.plugin_webhook_subscriptions', 'changed_fields_allowlist', 'text[] DEFAULT NULL'),
 ('column', 'int.plugin_webhook_subscriptions', 'include_payload', 'boolean NOT NULL DEFAULT false'),
 ('column', 'int.plugin_webhook_subscriptions', 'created_at', 'timestamptz NOT NULL DEFAULT now()'),
 ('column', 'int.plugin_webhook_subscriptions', 'updated_at', 'timestamptz NOT NULL DEFAULT now()'),
@@ -74,17 +75,17 @@ FROM (VALUES
 ('trigger', 'int.plugin_webhook_subscriptions', 'plugin_webhook_subscriptions_references', NULL),
 
 ('column', 'audit.entity_changes', 'id', 'bigint NOT NULL'),
-('column', 'audit.entity_changes', 'table_schema', 'text NOT NULL'),
+('column', 'audit.entity_changes', 'table_schema', 'text NOT NULL DEFAULT NULL'),
 ('column', 'audit.entity_changes', 'table_name', 'text NOT NULL'),
 ('column', 'audit.entity_changes', 'record_id', 'text NOT NULL'),
 ('column', 'audit.entity_changes', 'operation', 'text NOT NULL'),
 ('column', 'audit.entity_changes', 'old_data', 'jsonb'),
 ('column', 'audit.entity_changes', 'new_data', 'jsonb'),
 ('column', 'audit.entity_changes', 'changed_fields', 'text[]'),
-('column', 'audit.entity_changes', 'user_id', 'uuid'),
-('column', 'audit.entity_changes', 'tenant_id', 'uuid'),
-('column', 'audit.entity_changes', 'ip_address', 'inet'),
-('column', 'audit.entity_changes', 'user_agent', 'text'),
+('column', 'audit.entity_changes', 'user_id', 'uuid DEFAULT NULL'),
+('column', 'audit.entity_changes', 'tenant_id', 'uuid DEFAULT NULL'),
+('column', 'audit.entity_changes', 'ip_address', 'inet DEFAULT NULL'),
+('column', 'audit.entity_changes', 'user_agent', 'text DEFAULT NULL'),
 ('column', 'audit.entity_changes', 'created_at', 'timestamptz NOT NULL DEFAULT now()'),
 ('constraint', 'audit.entity_changes', 'entity_changes_pkey', 'PRIMARY KEY (id)'),
 ('constraint', 'audit.entity_changes', 'entity_changes_operation_check',
@@ -97,13 +98,13 @@ FROM (VALUES
 ('column', 'int.plugin_delivery_queue', 'plugin_installation_id', 'uuid NOT NULL'),
 ('column', 'int.plugin_delivery_queue', 'source_entity_change_id', 'bigint NOT NULL'),
 ('column', 'int.plugin_delivery_queue', 'event_type', 'text NOT NULL'),
-('column', 'int.plugin_delivery_queue', 'payload', 'jsonb NOT NULL'),
+('column', 'int.plugin_delivery_queue', 'payload', 'jsonb NOT NULL DEFAULT NULL'),
 ('column', 'int.plugin_delivery_queue', 'status', 'text NOT NULL DEFAULT ''pending''::text'),
 ('column', 'int.plugin_delivery_queue', 'attempts', 'integer NOT NULL DEFAULT 0'),
 ('column', 'int.plugin_delivery_queue', 'next_attempt_at', 'timestamptz NOT NULL DEFAULT now()'),
 ('column', 'int.plugin_delivery_queue', 'last_error', 'text'),
 ('column', 'int.plugin_delivery_queue', 'net_request_id', 'bigint'),
-('column', 'int.plugin_delivery_queue', 'sent_at', 'timestamptz'),
+('column', 'int.plugin_delivery_queue', 'sent_at', 'timestamptz DEFAULT NULL'),
 ('column', 'int.plugin_delivery_queue', 'created_at', 'timestamptz NOT NULL DEFAULT now()'),
 ('column', 'int.plugin_delivery_queue', 'updated_at', 'timestamptz NOT NULL DEFAULT now()'),
 ('added column', 'int.plugin_delivery_queue', 'claim_id', 'bigint'),

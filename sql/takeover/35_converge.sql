@@ -11,14 +11,16 @@ BEGIN
         FROM (
             SELECT s.relation, s.name, s.definition LIKE '% NOT NULL%' AS not_null,
                    substring(s.definition FROM ' DEFAULT (.*)$') AS default_value
-            FROM plugin_webhooks.expected_shape AS s WHERE s.kind IN ('column', 'added column')
+            FROM plugin_webhooks.expected_shape AS s WHERE s.kind = 'column'
         ) AS w
         JOIN pg_catalog.pg_attribute AS a ON a.attrelid = w.relation::regclass AND a.attname = w.name
         LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
     LOOP
-        IF wanted.has_default IS DISTINCT FROM wanted.default_value THEN
-            EXECUTE pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I %s', wanted.relation, wanted.name,
-                coalesce('SET DEFAULT ' || wanted.default_value, 'DROP DEFAULT'));
+        IF wanted.has_default IS DISTINCT FROM nullif(wanted.default_value, 'NULL')
+           -- A default of the host stays where the expected shape names none.
+           AND wanted.default_value IS NOT NULL THEN
+            EXECUTE pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I SET DEFAULT %s',
+                wanted.relation, wanted.name, wanted.default_value);
         END IF;
         IF wanted.is_not_null <> wanted.not_null THEN
             EXECUTE pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I %s NOT NULL', wanted.relation, wanted.name,

@@ -131,6 +131,39 @@ mod take_over {
         assert!(extra.is_empty(), "{extra:#?}");
     }
 
+    /// The host's own statements may count on them. Only those that the extension counts on are replaced.
+    #[test]
+    fn keeps_defaults_that_the_extension_does_not_rely_on() {
+        let database = former_system(shared_server(), "http://127.0.0.1:9");
+        let mut client = database.client();
+        execute(
+            &mut client,
+            "alter table int.plugin_installations alter column tenant_id set default authz.get_current_tenant_id();
+             alter table audit.entity_changes alter column record_id set default '';
+             alter table int.plugin_delivery_queue alter column sent_at set default now();
+             alter table int.plugin_installations alter column config set default '{}';",
+        );
+        execute(&mut client, CREATE);
+        assert_eq!(
+            lines(
+                &mut client,
+                "select format('%s %s', a.attname, pg_get_expr(d.adbin, d.adrelid))
+                 from pg_attribute a left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+                 where (a.attrelid::regclass::text, a.attname) in (
+                     ('\"int\".plugin_installations', 'tenant_id'), ('audit.entity_changes', 'record_id'),
+                     ('\"int\".plugin_delivery_queue', 'sent_at'), ('\"int\".plugin_installations', 'config'))",
+            )
+            .into_iter()
+            .collect::<Vec<_>>(),
+            [
+                "config ",
+                "record_id ''::text",
+                "sent_at ",
+                "tenant_id authz.get_current_tenant_id()",
+            ]
+        );
+    }
+
     #[test]
     fn replaces_the_functions_and_leaves_one_enqueue_trigger() {
         let receiver = Receiver::http();

@@ -280,6 +280,27 @@ fn a_role_that_was_granted_the_list_of_what_dumps_leave_out_reads_it() {
 }
 
 #[test]
+fn defaults_of_the_host_stay() {
+    for (from, _) in RELEASED {
+        let database = database_of(from, |_| {});
+        let mut client = database.client();
+        execute(
+            &mut client,
+            "alter table int.plugin_installations alter column tenant_id set default gen_random_uuid();
+             alter table int.plugin_delivery_queue alter column event_type set default 'of the host';",
+        );
+        let defaults = "select string_agg(pg_get_expr(adbin, adrelid), ', ' order by adrelid, adnum) from pg_attrdef
+                        where (adrelid, adnum) in (select attrelid, attnum from pg_attribute
+                            where attrelid = 'int.plugin_installations'::regclass and attname = 'tenant_id'
+                               or attrelid = 'int.plugin_delivery_queue'::regclass and attname = 'event_type')";
+        let before: String = value(&mut client, defaults);
+        assert_eq!(before.matches(", ").count(), 1, "{before}");
+        execute(&mut client, UPDATE);
+        assert_eq!(value::<String>(&mut client, defaults), before, "{from}");
+    }
+}
+
+#[test]
 fn stops_where_an_index_is_not_what_it_was() {
     let database = database_of("0.2.0", |_| {});
     let mut client = database.client();
