@@ -47,7 +47,8 @@ COMMENT ON COLUMN int.plugin_delivery_queue.attempts IS
 COMMENT ON COLUMN int.plugin_delivery_queue.last_error IS
     'Why the last attempt failed, at most 500 characters: http <status>: <start of body>, or the kind of network '
     'error.';
-COMMENT ON COLUMN int.plugin_delivery_queue.net_request_id IS 'Unused; kept for databases that already have it.';
+COMMENT ON COLUMN int.plugin_delivery_queue.net_request_id IS
+    'pg_net''s request for it, in databases that were taken over: read then, never written.';
 COMMENT ON COLUMN int.plugin_delivery_queue.sent_at IS
     'When the row was last claimed, or its dispatch requested.';
 COMMENT ON COLUMN int.plugin_delivery_queue.claim_id IS
