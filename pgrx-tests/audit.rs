@@ -38,7 +38,8 @@ mod tests {
         };
         assert_eq!(
             logged(
-                "table_schema, table_name, record_id, operation, old_data, new_data, changed_fields, tenant_id, created_at = now() as at"
+                "table_schema, table_name, record_id, operation, old_data, new_data, changed_fields, tenant_id, \
+                created_at = now() as at"
             ),
             [
                 format!("(public,things,1,INSERT,,\"{}\",,{tenant},t)", row("one")),
@@ -55,7 +56,8 @@ mod tests {
     #[pg_extern]
     fn changed_fields_are_the_columns_that_changed_in_table_order() {
         tracked_things(
-            "id int primary key, zeta text, alpha text, \"Due Date\" date, amount numeric, data jsonb, tags text[], doc json",
+            "id int primary key, zeta text, alpha text, \"Due Date\" date, amount numeric, data jsonb, tags text[], \
+            doc json",
         );
         operator().run(
             r#"insert into things values (1, 'z', null, '2026-01-01', 1.0, '{"a": 1, "b": 2}', '{x}', '{"a": 1}')"#,
@@ -343,7 +345,10 @@ mod tests {
     fn upserts_and_merges_are_logged_as_what_they_did() {
         tracked_things("id int primary key, note text");
         operator().run("insert into things values (1, 'a')");
-        operator().run("insert into things values (1, 'b'), (2, 'c') on conflict (id) do update set note = excluded.note");
+        operator().run(
+            "insert into things values (1, 'b'), (2, 'c') on conflict (id) do update \
+             set note = excluded.note",
+        );
         operator().run("insert into things values (1, 'd') on conflict do nothing");
         operator().run(
             "merge into things t using (values (1), (2), (3)) as s (id) on s.id = t.id
@@ -583,7 +588,8 @@ mod tests {
         operator().refused_statement("truncate things", "39P01");
         operator().run("create view things_view as select id from things");
         operator().run(
-            "create trigger odd instead of insert on things_view for each row execute function audit.log_entity_change()",
+            "create trigger odd instead of insert on things_view for each row execute function \
+            audit.log_entity_change()",
         );
         operator().refused_statement("insert into things_view values (1)", "39P01");
     }

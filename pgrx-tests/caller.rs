@@ -264,7 +264,8 @@ mod tests {
         };
         let install = format!("public.rpc_install_plugin('{}', 'crm')", tenant.id);
         setup(&format!(
-            "if p_tenant <> '{}' or p_permission <> 'tenant.admin' then raise 'asked for % %', p_tenant, p_permission; end if;
+            "if p_tenant <> '{}' or p_permission <> 'tenant.admin' then raise 'asked for % %', p_tenant, \
+            p_permission; end if;
              return '{user}';",
             tenant.id
         ));
@@ -298,9 +299,11 @@ mod tests {
         );
         let limit = |answer: &str| {
             operator().run(&format!(
-                "create or replace function util.check_rate_limit(p_operation text, p_key text, p_max int, p_minutes int,
+                "create or replace function util.check_rate_limit(p_operation text, p_key text, p_max int, p_minutes \
+                int,
                      p_user uuid, p_tenant uuid) returns boolean language plpgsql as
-                 $$ begin insert into util.asked values (p_operation, p_max, p_minutes, p_user, p_tenant); {answer} end $$"
+                 $$ begin insert into util.asked values (p_operation, p_max, p_minutes, p_user, p_tenant); {answer} \
+                 end $$"
             ));
         };
         let calls = [
@@ -320,7 +323,8 @@ mod tests {
             ),
             (
                 format!(
-                    "public.rpc_delete_plugin_webhook_subscription('{}', (select id from public.v_plugin_webhook_subscriptions))",
+                    "public.rpc_delete_plugin_webhook_subscription('{}', (select id \
+                    from public.v_plugin_webhook_subscriptions))",
                     tenant.id
                 ),
                 "rpc_delete_plugin_webhook_subscription",

@@ -78,7 +78,8 @@ mod tests {
             "select case when n.nspname = 'public' then '' else n.nspname || '.' end || o.name
              from (select p.pronamespace, p.proname || '('
                           || replace(replace(replace(replace(pg_get_function_arguments(p.oid), '::text[]', ''),
-                                     '::text', ''), '::jsonb', ''), ' DEFAULT ', ' = ') || ')', p.oid, 'pg_proc'::regclass
+                                     '::text', ''), '::jsonb', ''), ' DEFAULT ', ' = ') || ')', p.oid, \
+                                     'pg_proc'::regclass
                    from pg_proc p
                    union all
                    select c.relnamespace, c.relname, c.oid, 'pg_class'::regclass from pg_class c where c.relkind = 'v'

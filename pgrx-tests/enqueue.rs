@@ -37,7 +37,8 @@ mod tests {
             })
             .collect();
         operator().run(&format!(
-            "insert into audit.entity_changes (tenant_id, table_schema, table_name, record_id, operation, changed_fields)
+            "insert into audit.entity_changes (tenant_id, table_schema, table_name, record_id, operation, \
+            changed_fields)
              values {}",
             rows.join(", ")
         ));
@@ -354,7 +355,8 @@ mod tests {
         stranger.subscribe("app", "orders");
         tenant.subscribe("app", "orders");
         operator().run(&format!(
-            "select public.rpc_upsert_plugin_webhook_subscription('{}', '{second}', 'app', 'orders', '{{INSERT}}', null, true)",
+            "select public.rpc_upsert_plugin_webhook_subscription('{}', '{second}', 'app', 'orders', '{{INSERT}}', \
+            null, true)",
             tenant.id
         ));
         log_inserts(&tenant.id, "app", "orders", 1);

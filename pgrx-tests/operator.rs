@@ -10,7 +10,8 @@ mod tests {
     /// A handler `public.<name>` that answers with its own name.
     fn handler(name: &str) {
         operator().run(&format!(
-            "create function public.{name}(uuid, jsonb) returns jsonb language sql as $$ select to_jsonb('{name}'::text) $$"
+            "create function public.{name}(uuid, jsonb) returns jsonb language sql as $$ \
+            select to_jsonb('{name}'::text) $$"
         ));
     }
 
@@ -47,7 +48,8 @@ mod tests {
         handler("open");
         operator().run("create schema \"My Desk\"");
         operator().run(
-            "create function \"My Desk\".\"Close It\"(uuid, jsonb) returns jsonb language sql as $$ select '\"closed\"'::jsonb $$",
+            "create function \"My Desk\".\"Close It\"(uuid, jsonb) returns jsonb language sql as $$ \
+            select '\"closed\"'::jsonb $$",
         );
         let answer = operator().value(
             "plugin_webhooks.register_action(action => ' ticket.open ', handler => 'public.open(uuid,jsonb)')",

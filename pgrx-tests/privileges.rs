@@ -78,9 +78,11 @@ mod tests {
     #[pg_extern]
     fn exactly_these_roles_read_exactly_these_relations() {
         let granted = operator().rows(&format!(
-            "select replace(c.oid::regclass::text, '\"int\"', 'int') collate \"C\", x.grantee::regrole, string_agg(x.privilege_type, ' ' order by x.privilege_type)
+            "select replace(c.oid::regclass::text, '\"int\"', 'int') collate \"C\", x.grantee::regrole, \
+            string_agg(x.privilege_type, ' ' order by x.privilege_type)
              from {MEMBER_RELATIONS} c
-             cross join aclexplode(coalesce(c.relacl, acldefault(case c.relkind when 'S' then 's' else 'r' end::\"char\", c.relowner))) x
+             cross join aclexplode(coalesce(c.relacl, acldefault(case c.relkind when 'S' then 's' else 'r' \
+             end::\"char\", c.relowner))) x
              where x.grantee <> c.relowner
              group by 1, 2 order by 1, x.grantee::regrole::text"
         ));
@@ -136,7 +138,8 @@ mod tests {
     #[pg_extern]
     fn nobody_but_the_functions_writes() {
         let tables = operator().rows(&format!(
-            "select replace(c.oid::regclass::text, '\"int\"', 'int') collate \"C\" from {MEMBER_RELATIONS} c where c.relkind = 'r' order by 1"
+            "select replace(c.oid::regclass::text, '\"int\"', 'int') collate \"C\" from {MEMBER_RELATIONS} c \
+            where c.relkind = 'r' order by 1"
         ));
         assert_eq!(tables.len(), 11, "{tables:?}");
         let plain = plain_role("plain_writer");
@@ -262,13 +265,15 @@ mod tests {
     fn every_object_says_what_it_is_for() {
         assert_eq!(
             operator().rows(&format!(
-                "select p.oid::regprocedure::text from {MEMBER_FUNCTIONS} p where obj_description(p.oid, 'pg_proc') is null
+                "select p.oid::regprocedure::text from {MEMBER_FUNCTIONS} p where obj_description(p.oid, 'pg_proc') \
+                is null
                  union all
                  select c.oid::regclass::text from {MEMBER_RELATIONS} c
                  where c.relkind <> 'S' and obj_description(c.oid, 'pg_class') is null
                  union all
                  select n.nspname::text from pg_namespace n
-                 where n.nspname in ('int', 'audit', 'plugin_webhooks') and obj_description(n.oid, 'pg_namespace') is null"
+                 where n.nspname in ('int', 'audit', 'plugin_webhooks') and obj_description(n.oid, 'pg_namespace') \
+                 is null"
             )),
             [""; 0]
         );

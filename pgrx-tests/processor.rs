@@ -77,7 +77,8 @@ mod tests {
             "status = 'dead'",
         ] {
             operator().run(
-                "update int.plugin_delivery_queue set status = 'pending', next_attempt_at = now(), lease_expires_at = null",
+                "update int.plugin_delivery_queue set status = 'pending', next_attempt_at = now(), lease_expires_at = \
+                null",
             );
             operator().run(&format!("update int.plugin_delivery_queue set {left}"));
             assert_eq!(process("10"), 0, "{left}");
@@ -149,7 +150,8 @@ mod tests {
         assert_eq!(process("2"), 2);
         assert_eq!(
             operator().rows(
-                "select payload #>> '{audit,record_id}' from int.plugin_delivery_queue where status = 'sending' order by 1"
+                "select payload #>> '{audit,record_id}' from int.plugin_delivery_queue where status = 'sending' \
+                order by 1"
             ),
             ["(4)", "(5)"]
         );

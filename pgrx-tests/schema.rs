@@ -93,7 +93,8 @@ mod tests {
         assert_eq!(
             constraints("int.plugin_webhook_subscriptions"),
             [
-                "(f,\"FOREIGN KEY (plugin_installation_id) REFERENCES int.plugin_installations(id) ON DELETE CASCADE\")",
+                "(f,\"FOREIGN KEY (plugin_installation_id) REFERENCES int.plugin_installations(id) ON DELETE \
+                CASCADE\")",
                 "(p,\"PRIMARY KEY (id)\")",
                 "(u,\"UNIQUE (plugin_installation_id, table_schema, table_name)\")",
             ]
@@ -127,7 +128,8 @@ mod tests {
         assert_eq!(
             constraints("int.plugin_delivery_queue"),
             [
-                "(f,\"FOREIGN KEY (plugin_installation_id) REFERENCES int.plugin_installations(id) ON DELETE CASCADE\")",
+                "(f,\"FOREIGN KEY (plugin_installation_id) REFERENCES int.plugin_installations(id) ON DELETE \
+                CASCADE\")",
                 "(f,\"FOREIGN KEY (source_entity_change_id) REFERENCES audit.entity_changes(id) ON DELETE CASCADE\")",
                 "(p,\"PRIMARY KEY (id)\")",
                 "(u,\"UNIQUE (plugin_installation_id, source_entity_change_id)\")",
@@ -206,7 +208,8 @@ mod tests {
                  p_config jsonb DEFAULT NULL::jsonb\",void)",
                 "(rpc_upsert_plugin_webhook_subscription,\"p_tenant_id uuid, p_installation_id uuid, \
                  p_table_schema text, p_table_name text, p_operations text[], \
-                 p_changed_fields_allowlist text[] DEFAULT NULL::text[], p_include_payload boolean DEFAULT false\",uuid)",
+                 p_changed_fields_allowlist text[] DEFAULT NULL::text[], p_include_payload boolean DEFAULT \
+                 false\",uuid)",
             ]
         );
     }
@@ -215,7 +218,8 @@ mod tests {
     fn the_functions_a_host_may_call_keep_their_signatures() {
         assert_eq!(
             operator().rows(
-                "select replace(p.oid::regprocedure::text, '\"int\"', 'int') collate \"C\", pg_get_function_arguments(p.oid),
+                "select replace(p.oid::regprocedure::text, '\"int\"', 'int') collate \"C\", \
+                pg_get_function_arguments(p.oid),
                         pg_get_function_result(p.oid)
                  from pg_proc p where p.pronamespace in ('int'::regnamespace, 'audit'::regnamespace)
                  order by 1"
@@ -226,7 +230,8 @@ mod tests {
                 "(\"audit.untrack(regclass)\",\"p_table regclass\",void)",
                 "(\"int.enqueue_plugin_events_from_audit()\",\"\",trigger)",
                 "(\"int.forget_subscriptions()\",\"\",trigger)",
-                "(\"int.plugin_webhook_apply_action(uuid,text,jsonb)\",\"p_tenant_id uuid, p_action text, p_data jsonb\",jsonb)",
+                "(\"int.plugin_webhook_apply_action(uuid,text,jsonb)\",\"p_tenant_id uuid, p_action text, p_data \
+                jsonb\",jsonb)",
                 "(\"int.resolve_installation_signing_secret(uuid)\",\"p_installation_id uuid\",text)",
             ]
         );
@@ -379,7 +384,8 @@ mod tests {
         }
         assert_eq!(operator().count("int.plugin_delivery_queue"), 2);
         operator().run(
-            "delete from audit.entity_changes where id = (select min(source_entity_change_id) from int.plugin_delivery_queue)",
+            "delete from audit.entity_changes where id = (select min(source_entity_change_id) \
+            from int.plugin_delivery_queue)",
         );
         assert_eq!(operator().count("int.plugin_delivery_queue"), 1);
     }
@@ -395,12 +401,14 @@ mod tests {
                 uuid()
             ),
             format!(
-                "insert into int.plugin_webhook_subscriptions (plugin_installation_id, table_schema, table_name, operations)
+                "insert into int.plugin_webhook_subscriptions (plugin_installation_id, table_schema, table_name, \
+                operations)
                  values ('{}', 's', 't', '{{INSERT}}')",
                 uuid()
             ),
             format!(
-                "insert into int.plugin_delivery_queue (tenant_id, plugin_installation_id, source_entity_change_id, event_type, payload)
+                "insert into int.plugin_delivery_queue (tenant_id, plugin_installation_id, source_entity_change_id, \
+                event_type, payload)
                  values ('{}', '{}', -1, 'e', '{{}}')",
                 tenant.id, tenant.installation
             ),
@@ -413,7 +421,8 @@ mod tests {
     fn the_data_travels_with_a_dump() {
         assert_eq!(
             operator().rows(
-                "select replace(c.oid::regclass::text, '\"int\"', 'int') collate \"C\" from pg_extension e, unnest(e.extconfig) as t (oid)
+                "select replace(c.oid::regclass::text, '\"int\"', 'int') collate \"C\" \
+                from pg_extension e, unnest(e.extconfig) as t (oid)
                  join pg_class c on c.oid = t.oid where e.extname = 'plugin_webhooks' order by 1"
             ),
             [

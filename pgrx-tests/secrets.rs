@@ -35,7 +35,8 @@ mod tests {
     #[pg_extern]
     fn a_stored_secret_is_found_by_its_name() {
         let id = operator().value(
-            "plugin_webhooks.create_secret(new_secret => 'the secret', new_name => 'crm_secret', new_description => 'CRM')",
+            "plugin_webhooks.create_secret(new_secret => 'the secret', new_name => 'crm_secret', new_description => \
+            'CRM')",
         );
         assert_eq!(names(), [format!("({id},crm_secret,CRM)")]);
         let tenant = Tenant::with_plugin("crm");

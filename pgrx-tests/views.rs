@@ -42,7 +42,8 @@ mod tests {
     #[pg_extern]
     fn the_columns_of_the_views_are_an_interface() {
         let columns = operator().rows(
-            "select c.relname, string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' order by a.attnum)
+            "select c.relname, string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' \
+            order by a.attnum)
              from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
              where c.relnamespace = 'public'::regnamespace and c.relkind = 'v' and c.relname like 'v\\_%'
              group by c.relname order by c.relname",

@@ -117,7 +117,8 @@ fn contents(database: &Database) -> BTreeSet<String> {
     let mut client = database.client();
     let tables: Vec<String> = client
         .query(
-            "select t.oid::regclass::text from pg_extension e, unnest(e.extconfig) as t (oid) where e.extname = 'plugin_webhooks'",
+            "select t.oid::regclass::text from pg_extension e, unnest(e.extconfig) as t (oid) \
+            where e.extname = 'plugin_webhooks'",
             &[],
         )
         .expect("the tables")
@@ -183,7 +184,8 @@ fn taken_over(receiver: &Receiver) -> Database {
     wait_until(SOON, "what was under way to be settled", || {
         value::<i64>(
             &mut client,
-            "select count(*) from int.plugin_delivery_queue where status = 'sending' or next_attempt_at < now() and status = 'pending'",
+            "select count(*) from int.plugin_delivery_queue where status = 'sending' or next_attempt_at < now() \
+            and status = 'pending'",
         ) == 0
     });
     in_every_status(&mut client);
@@ -195,7 +197,8 @@ fn in_every_status(client: &mut Client) {
     execute(
         client,
         "update plugin_webhooks.instance set site = 'elsewhere';
-         with numbered as (select id, row_number() over (order by source_entity_change_id) as n from int.plugin_delivery_queue)
+         with numbered as (select id, row_number() over (order by source_entity_change_id) as n \
+         from int.plugin_delivery_queue)
          update int.plugin_delivery_queue q
          set status = (array['pending', 'sending', 'sending', 'delivered', 'failed', 'dead'])[1 + (n.n % 6)::int],
              claim_id = case when n.n % 6 = 1 then 7 end,
@@ -263,7 +266,8 @@ mod round_trip {
         let receiver = Receiver::http();
         let original = taken_over(&receiver);
         let mut client = original.client();
-        let statements = "select string_agg(statement, E'\\n' order by kind = 'owner', object, statement) from plugin_webhooks.not_in_dumps";
+        let statements = "select string_agg(statement, E'\\n' order by kind = 'owner', object, statement) \
+        from plugin_webhooks.not_in_dumps";
         let extras: String = value(&mut client, statements);
         assert!(extras.contains("entity_changes_record_idx"), "{extras}");
         let copy = restored(&original, Way::CustomTwoJobs, shared_server());
@@ -310,7 +314,8 @@ mod host_rows {
     fn counts(client: &mut Client) -> (i64, i64, i64) {
         let row = client
             .query_one(
-                "select (select count(*) from int.plugin_installations), (select count(*) from int.plugin_delivery_queue),
+                "select (select count(*) from int.plugin_installations), (select count(*) \
+                from int.plugin_delivery_queue),
                         (select count(*) from int.plugin_installations where installed_by is null)",
                 &[],
             )
@@ -335,7 +340,10 @@ mod host_rows {
             "23503",
         );
         expect_sqlstate(
-            client.batch_execute(&format!("update int.plugin_installations set tenant_id = gen_random_uuid() where tenant_id = '{ONE}'")),
+            client.batch_execute(&format!(
+                "update int.plugin_installations set tenant_id = gen_random_uuid() \
+            where tenant_id = '{ONE}'"
+            )),
             "23503",
         );
         expect_sqlstate(
@@ -354,7 +362,8 @@ mod host_rows {
         execute(&mut client, &install(TWO, "null"));
         let (installations, deliveries, orphans) = counts(&mut client);
         assert!(installations == 10 && deliveries > 6 && orphans == 1);
-        let changes_of: &str = "select count(*) from audit.entity_changes where user_id = '00000000-0000-0000-0000-0000000000a2'";
+        let changes_of: &str = "select count(*) from audit.entity_changes \
+        where user_id = '00000000-0000-0000-0000-0000000000a2'";
         assert_ne!(value::<i64>(&mut client, changes_of), 0);
         execute(&mut client, "delete from auth.users");
         assert_eq!(
@@ -381,7 +390,8 @@ mod host_rows {
         let second = restored(&first, Way::PlainText, shared_server());
         let is_constrained: bool = value(
             &mut second.client(),
-            "select exists (select from pg_constraint where conrelid = 'int.plugin_installations'::regclass and confrelid = 'app.tenants'::regclass)",
+            "select exists (select from pg_constraint where conrelid = 'int.plugin_installations'::regclass \
+            and confrelid = 'app.tenants'::regclass)",
         );
         assert!(
             !is_constrained,
@@ -436,7 +446,8 @@ mod a_copy {
         let before = receiver.count();
         execute(
             &mut client,
-            "insert into items (tenant_id, title) select tenant_id, 'written in the copy' from int.plugin_installations",
+            "insert into items (tenant_id, title) select tenant_id, 'written in the copy' \
+            from int.plugin_installations",
         );
         let waiting = "select count(*) from int.plugin_delivery_queue where status = 'pending'";
         let pending: i64 = value(&mut client, waiting);
@@ -496,7 +507,8 @@ mod a_copy {
         let original = server.database_with(create_supabase_roles);
         execute(
             &mut original.client(),
-            "select public.rpc_register_plugin('desk', 'Desk'); select public.rpc_install_plugin(gen_random_uuid(), 'desk')",
+            "select public.rpc_register_plugin('desk', 'Desk'); select public.rpc_install_plugin(gen_random_uuid(), \
+            'desk')",
         );
         assert_eq!(reason(&mut original.client()), None);
         wait_until(SOON, "the sessions to leave", || {
@@ -560,7 +572,8 @@ mod a_fresh_database {
             8,
             "two triggers a key"
         );
-        let install = "insert into int.plugin_installations (tenant_id, plugin_id) values (gen_random_uuid(), gen_random_uuid())";
+        let install = "insert into int.plugin_installations (tenant_id, plugin_id) \
+        values (gen_random_uuid(), gen_random_uuid())";
         expect_sqlstate(client.batch_execute(install), "23503");
         execute(
             &mut client,
@@ -576,7 +589,8 @@ mod a_fresh_database {
     #[test]
     fn is_active_with_its_first_rows_however_they_come() {
         let whole = "with plugin as (insert into int.plugins (key, name) values ('desk', 'Desk') returning id)
-                     insert into int.plugin_installations (tenant_id, plugin_id) select gen_random_uuid(), id from plugin";
+                     insert into int.plugin_installations (tenant_id, plugin_id) select gen_random_uuid(), id \
+                     from plugin";
         let seeded = "set session_replication_role = replica;
                       insert into int.plugins (key, name) values ('desk', 'Desk');
                       reset session_replication_role;

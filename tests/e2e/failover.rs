@@ -151,7 +151,10 @@ fn a_physical_copy_of_another_site_waits() {
     let mut client = copy.connect(database.name());
     tenant.insert_items(&mut client, 1);
     wait_until(SOON, "the copy's worker to say that it is paused", || {
-        copy.log().contains("are paused: the data belongs to site \"production\", plugin_webhooks.site is \"staging\" here")
+        copy.log().contains(
+            "are paused: the data belongs to site \"production\", plugin_webhooks.site \
+        is \"staging\" here",
+        )
     });
     let why: Option<String> = value(
         &mut client,

@@ -614,11 +614,13 @@ mod registered_actions {
         execute(
             &mut admin,
             &format!(
-                "do $$ begin create role desk_owner; exception when duplicate_object or unique_violation then null; end $$;
+                "do $$ begin create role desk_owner; exception when duplicate_object or unique_violation then null; \
+                end $$;
                  create schema desk authorization desk_owner;
                  create table public.ledger (entry text);
                  set role desk_owner;
-                 create table desk.tickets (id int generated always as identity, tenant_id uuid, title text, made_by name);
+                 create table desk.tickets (id int generated always as identity, tenant_id uuid, title text, made_by \
+                 name);
                  {handlers};
                  reset role;"
             ),

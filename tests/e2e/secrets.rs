@@ -56,7 +56,8 @@ fn install(client: &mut Client, url: &str) -> String {
     execute(
         client,
         &format!(
-            "select public.rpc_upsert_plugin_webhook_subscription('{TENANT}', '{installation}', 'public', 'things', '{{INSERT}}')"
+            "select public.rpc_upsert_plugin_webhook_subscription('{TENANT}', '{installation}', 'public', 'things', \
+            '{{INSERT}}')"
         ),
     );
     installation
@@ -374,7 +375,8 @@ mod the_plaintext {
             .query(
                 "select c.oid::regclass::text from pg_class c
                  where c.relkind in ('r', 'v') and c.relnamespace in
-                     ('int'::regnamespace, 'audit'::regnamespace, 'plugin_webhooks'::regnamespace, 'public'::regnamespace)",
+                     ('int'::regnamespace, 'audit'::regnamespace, 'plugin_webhooks'::regnamespace, \
+                     'public'::regnamespace)",
                 &[],
             )
             .expect("the relations");

@@ -22,7 +22,8 @@ const ROWS: &str = "
     union all select 'subscription ' || to_jsonb(s)::text from int.plugin_webhook_subscriptions s
     union all select 'change ' || to_jsonb(c)::text from audit.entity_changes c
     union all select 'delivery ' || (to_jsonb(q) - '{claim_id,lease_expires_at}'::text[]
-        - case when q.net_request_id in (1001, 1002) then '{status,attempts,last_error,sent_at,updated_at}'::text[] else '{}' end)::text
+        - case when q.net_request_id in (1001, 1002) then '{status,attempts,last_error,sent_at,updated_at}'::text[] \
+        else '{}' end)::text
     from int.plugin_delivery_queue q";
 
 #[track_caller]
@@ -80,7 +81,8 @@ mod take_over {
         );
         let next: i64 = value(
             &mut client,
-            "insert into audit.entity_changes (table_schema, table_name, record_id, operation) values ('s', 't', '1', 'INSERT')
+            "insert into audit.entity_changes (table_schema, table_name, record_id, operation) \
+            values ('s', 't', '1', 'INSERT')
              returning id - (select max(id) from audit.entity_changes)",
         );
         assert_eq!(next, 1, "the sequence goes on");
@@ -179,7 +181,8 @@ mod take_over {
         let other: i64 = value(
             &mut client,
             "select count(*) from pg_proc p join pg_language l on l.oid = p.prolang
-             where l.lanname <> 'c' and p.oid in (select objid from pg_depend d join pg_extension e on e.oid = d.refobjid
+             where l.lanname <> 'c' and p.oid in (select objid from pg_depend d \
+             join pg_extension e on e.oid = d.refobjid
                  where e.extname = 'plugin_webhooks' and d.deptype = 'e' and d.classid = 'pg_proc'::regclass)
                and p.pronamespace <> 'plugin_webhooks'::regnamespace",
         );
@@ -279,18 +282,26 @@ mod take_over {
     fn stops_at_a_difference_names_it_and_changes_nothing() {
         let server = shared_server();
         let cases = [
-            ("alter table int.plugin_delivery_queue alter column net_request_id type integer", "column int.plugin_delivery_queue.net_request_id is integer, expected bigint"),
-            ("alter table audit.entity_changes alter column record_id drop not null; insert into audit.entity_changes (table_schema, table_name, operation) values ('s', 't', 'INSERT')",
+            ("alter table int.plugin_delivery_queue alter column net_request_id type integer", "column \
+            int.plugin_delivery_queue.net_request_id is integer, expected bigint"),
+            ("alter table audit.entity_changes alter column record_id drop not null; insert into audit.entity_changes \
+            (table_schema, table_name, operation) values ('s', 't', 'INSERT')",
              "column audit.entity_changes.record_id is null in 1 rows"),
-            ("alter table int.plugin_delivery_queue drop column sent_at", "column int.plugin_delivery_queue.sent_at timestamptz is missing"),
+            ("alter table int.plugin_delivery_queue drop column sent_at", "column int.plugin_delivery_queue.sent_at \
+            timestamptz is missing"),
             ("alter table int.plugins add column colour text", "column int.plugins.colour is not expected"),
             ("drop function public.rpc_uninstall_plugin(uuid, uuid);
-              create function public.rpc_uninstall_plugin(p_tenant uuid, p_installation_id uuid) returns void language sql as ''",
-             "function public.rpc_uninstall_plugin(uuid,uuid) has the arguments (p_tenant, p_installation_id), expected (p_tenant_id, p_installation_id)"),
+              create function public.rpc_uninstall_plugin(p_tenant uuid, p_installation_id uuid) returns void \
+              language sql as ''",
+             "function public.rpc_uninstall_plugin(uuid,uuid) has the arguments (p_tenant, p_installation_id), \
+             expected (p_tenant_id, p_installation_id)"),
             ("drop function public.rpc_process_plugin_deliveries(integer);
-              create function public.rpc_process_plugin_deliveries(p_batch_size bigint) returns integer language sql as 'select 1'",
-             "function public.rpc_process_plugin_deliveries(bigint), expected public.rpc_process_plugin_deliveries(integer)"),
-            ("drop view public.v_plugins; create view public.v_plugins as select id, key from int.plugins", "view public.v_plugins has the columns (id uuid, key text)"),
+              create function public.rpc_process_plugin_deliveries(p_batch_size bigint) returns integer language sql \
+              as 'select 1'",
+             "function public.rpc_process_plugin_deliveries(bigint), expected \
+             public.rpc_process_plugin_deliveries(integer)"),
+            ("drop view public.v_plugins; create view public.v_plugins as select id, key \
+            from int.plugins", "view public.v_plugins has the columns (id uuid, key text)"),
             ("alter table int.plugins owner to postgres", "the tables of schema int have different owners"),
             ("create unique index plugin_delivery_queue_pending_idx on int.plugin_delivery_queue (id, status)", "index int.plugin_delivery_queue_pending_idx is unique"),
             ("create index plugin_delivery_queue_pending_idx on int.plugins (name)",
@@ -321,7 +332,8 @@ mod take_over {
         let mut client = database.client();
         execute(
             &mut client,
-            "alter table int.plugins add column colour text; alter table int.plugin_installations add column shade text",
+            "alter table int.plugins add column colour text; alter table int.plugin_installations add column shade \
+            text",
         );
         let error = expect_sqlstate(client.batch_execute(CREATE), "55000");
         let detail = error.detail().unwrap_or_default();
@@ -372,7 +384,8 @@ mod application_triggers {
         let receiver = Receiver::http();
         let (database, _) = taken_over(&receiver);
         let mut client = database.client();
-        let counts = "select (select count(*) from audit.entity_changes) + (select count(*) from int.plugin_delivery_queue)";
+        let counts = "select (select count(*) from audit.entity_changes) + (select count(*) \
+        from int.plugin_delivery_queue)";
         let before: i64 = value(&mut client, counts);
         execute(
             &mut client,
@@ -480,7 +493,8 @@ service_role: USAGE on schema int
              from pg_proc p join pg_depend d on d.objid = p.oid and d.classid = 'pg_proc'::regclass and d.deptype = 'e'
              join pg_extension e on e.oid = d.refobjid and e.extname = 'plugin_webhooks'
              union select concat_ws(' ', 'table', c.oid::regclass, c.relowner::regrole)
-             from pg_class c join pg_depend d on d.objid = c.oid and d.classid = 'pg_class'::regclass and d.deptype = 'e'
+             from pg_class c join pg_depend d on d.objid = c.oid and d.classid = 'pg_class'::regclass \
+             and d.deptype = 'e'
              join pg_extension e on e.oid = d.refobjid and e.extname = 'plugin_webhooks' where c.relkind = 'r'",
         );
         assert_eq!(
@@ -508,7 +522,8 @@ service_role: USAGE on schema int
              create table int.ran_as (name text);
              create function int.spy() returns trigger language plpgsql as $$
                  begin insert into int.ran_as select current_user; return new; end $$;
-             create trigger spy after insert or update on int.plugin_installations for each row execute function int.spy();
+             create trigger spy after insert or update on int.plugin_installations \
+             for each row execute function int.spy();
              reset role;",
         );
         let claims =
@@ -586,7 +601,10 @@ service_role: USAGE on schema int
             );
         }
         let refused = as_user(&mut session, "authenticated", "{}", |tx| {
-            tx.batch_execute("insert into int.plugin_installations (tenant_id, plugin_id) select gen_random_uuid(), id from int.plugins")
+            tx.batch_execute(
+                "insert into int.plugin_installations (tenant_id, plugin_id) \
+            select gen_random_uuid(), id from int.plugins",
+            )
         });
         expect_sqlstate(refused, "42501");
     }
@@ -672,7 +690,8 @@ mod way_back {
             wait_until(SOON, "no delivery under way", || {
                 value::<i64>(
                     &mut client,
-                    "select count(*) from int.plugin_delivery_queue where status in ('pending', 'sending') and next_attempt_at < now()",
+                    "select count(*) from int.plugin_delivery_queue where status in ('pending', 'sending') \
+                    and next_attempt_at < now()",
                 ) == 0
             });
             let rows = lines(&mut client, ROWS);
@@ -696,7 +715,8 @@ mod way_back {
         }
         // The former system works again.
         let enqueued = format!(
-            "select count(*) from int.plugin_delivery_queue where payload ->> 'legacy' = 'true' and plugin_installation_id = '{DESK}'"
+            "select count(*) from int.plugin_delivery_queue where payload ->> 'legacy' = 'true' \
+            and plugin_installation_id = '{DESK}'"
         );
         let count: i64 = value(&mut client, &enqueued);
         execute(

@@ -215,7 +215,8 @@ fn of_one_statement_serves_many_tenants() {
         &mut client,
         "select rpc_register_plugin('many', 'Many');
          create table tenants as select gen_random_uuid() as id, n from generate_series(1, 200) n;
-         select rpc_upsert_plugin_webhook_subscription(t.id, rpc_install_plugin(t.id, 'many'), 'public', 'items', '{INSERT}')
+         select rpc_upsert_plugin_webhook_subscription(t.id, rpc_install_plugin(t.id, 'many'), 'public', 'items', \
+         '{INSERT}')
              from tenants t where n % 2 = 0;
          insert into items (tenant_id) select t.id from generate_series(1, 10), tenants t;",
     );
@@ -238,7 +239,8 @@ fn writes_the_payload_that_the_statement_would_write() {
         execute(
             &mut client,
             &format!(
-                "insert into items (tenant_id, title, data) values ('{0}', E'\\u00fc \"\\n', '{{\"a\": [1.10, null, \"x\"]}}'), ('{0}', null, '1');
+                "insert into items (tenant_id, title, data) values ('{0}', E'\\u00fc \"\\n', '{{\"a\": [1.10, \
+                null, \"x\"]}}'), ('{0}', null, '1');
                  update items set title = 'x', note = '' where tenant_id = '{0}';
                  update items set title = title where tenant_id = '{0}';
                  delete from items where tenant_id = '{0}';",
@@ -246,7 +248,9 @@ fn writes_the_payload_that_the_statement_would_write() {
             ),
         );
     }
-    let written = "select string_agg(concat_ws('|', source_entity_change_id, event_type, payload), E'\\n' order by source_entity_change_id)
+    let written =
+        "select string_agg(concat_ws('|', source_entity_change_id, event_type, payload), E'\\n' \
+    order by source_entity_change_id)
                    from int.plugin_delivery_queue";
     let by_appending: String = value(&mut client, written);
     execute(

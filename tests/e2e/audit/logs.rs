@@ -8,7 +8,8 @@ fn changes(model: &mut Model) {
         "select public.rpc_register_plugin('crm', 'CRM');
          select public.rpc_upsert_plugin_webhook_subscription(
              '11111111-1111-1111-1111-111111111111',
-             public.rpc_install_plugin('11111111-1111-1111-1111-111111111111', 'crm', null, '{\"webhook_url\": \"https://receiver.invalid/\"}'),
+             public.rpc_install_plugin('11111111-1111-1111-1111-111111111111', 'crm', null, \
+             '{\"webhook_url\": \"https://receiver.invalid/\"}'),
              'public', 't', '{INSERT,UPDATE}', null, true);
          insert into t (id, title) select n, 'x' from generate_series(10, 1209) n;
          update t set title = 'y' where id between 10 and 20;
@@ -27,7 +28,8 @@ fn changes(model: &mut Model) {
 
 const SEEN: &str = "
     create table seen (id bigint, rows bigint);
-    create function see_row() returns trigger language plpgsql as $$ begin insert into public.seen values (new.id, 1); return null; end $$;
+    create function see_row() returns trigger language plpgsql as $$ begin insert into public.seen \
+    values (new.id, 1); return null; end $$;
     create function see_rows() returns trigger language plpgsql
         as $$ begin insert into public.seen select null, count(*) from added; return null; end $$;";
 

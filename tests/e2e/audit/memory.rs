@@ -36,7 +36,8 @@ fn of_a_statement_over_a_million_rows_stays_within_32_mb() {
     let tenant = Tenant::with_items_to(&database, "https://receiver.invalid/");
     execute(
         &mut session,
-        "set statement_timeout = 0; set work_mem = '4MB'; update int.plugin_webhook_subscriptions set operations = '{DELETE}'",
+        "set statement_timeout = 0; set work_mem = '4MB'; update int.plugin_webhook_subscriptions \
+        set operations = '{DELETE}'",
     );
     tenant.insert_items(&mut session, 10);
     execute(&mut session, "delete from items");

@@ -77,7 +77,8 @@ impl Model {
     fn agrees(&mut self) {
         let differences: Option<String> = value(
             &mut self.client,
-            "select string_agg(left(concat_ws(E'\n', d.side, d.table_name, d.record_id, d.operation, d.changed_fields, d.old_data, d.new_data), 3000), E'\\n' order by d::text)
+            "select string_agg(left(concat_ws(E'\n', d.side, d.table_name, d.record_id, d.operation, \
+            d.changed_fields, d.old_data, d.new_data), 3000), E'\\n' order by d::text)
              from (select * from model.differences limit 10) d",
         );
         assert_eq!(differences, None);

@@ -19,7 +19,8 @@ fn of_every_kind_are_recorded() {
              when not matched then insert (id, title) values (s.id, 'merged in');
          with gone as (delete from t where id = 997 returning *),
               changed as (update t set title = 'cte' where id = 999 returning *)
-             insert into t (id, title) select id + 20000, title from gone union all select id + 20000, title from changed;
+             insert into t (id, title) select id + 20000, title from gone union all select id + 20000, title \
+             from changed;
          with a as (insert into t (id) values (1) returning id), b as (insert into t (id) values (2) returning id)
              update t set n = 77 from a, b where t.id = 999;
          update t set n = s.n from generate_series(1, 3) as s (n) where t.id = 999;
@@ -82,7 +83,8 @@ fn that_cascade_are_recorded_in_every_table() {
     let mut model = Model::with(
         "create table parent (id int primary key, v int);
          create table child (id int primary key, parent_id int references parent on delete cascade on update cascade);
-         create table lone (id int primary key, parent_id int references parent on delete set null on update set default);
+         create table lone (id int primary key, parent_id int references parent on delete set null on update \
+         set default);
          create table node (id int primary key, up int references node on delete cascade);
          select model.track('parent'), model.track('child'), model.track('lone'), model.track('node');
          insert into parent select n, n from generate_series(1, 5) n;
@@ -189,8 +191,10 @@ fn at_random_are_recorded() {
                          when 1 then execute 'update t set title = title || ''x'' where ' || some_id;
                          when 2 then execute 'update t set id = -id, title = null where ' || some_id;
                          when 3 then execute 'delete from t where ' || some_id;
-                         when 4 then insert into t (id, title) select floor(random() * 100) + n * 1000, 'u' from generate_series(1, 5) n
-                                     on conflict (id) do update set title = coalesce(t.title, '') || 'u', tenant_id = gen_random_uuid();
+                         when 4 then insert into t (id, title) select floor(random() * 100) + n * 1000, 'u' \
+                         from generate_series(1, 5) n
+                                     on conflict (id) do update set title = coalesce(t.title, '') || 'u', tenant_id = \
+                                     gen_random_uuid();
                          when 5 then execute 'update t set n = null, tenant_id = null where ' || some_id;
                          when 6 then update t set title = title;
                          else insert into t (id, title, n) values (floor(random() * 500), 'single', round)

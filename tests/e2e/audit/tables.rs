@@ -79,7 +79,8 @@ fn have_an_id_and_a_tenant_of_any_type_or_no_tenant() {
         "create table nulls (id int, tenant_id uuid); select model.track('nulls');
          insert into nulls values (null, null); update nulls set id = 1; update nulls set id = null;
          create schema app; create table app.tenants (id uuid, tenant_id text); select model.track('app.tenants');
-         insert into app.tenants values (gen_random_uuid(), 'x'), (null, null); update app.tenants set id = gen_random_uuid();",
+         insert into app.tenants values (gen_random_uuid(), 'x'), (null, null); update app.tenants \
+         set id = gen_random_uuid();",
     );
     model.agrees_on(expected + 3 + 4);
     let tenants: i64 = count(

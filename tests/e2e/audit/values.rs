@@ -5,7 +5,8 @@ const TYPES: &str = "
     select array_agg(t.oid::regtype order by t.oid) from pg_type t
     where t.typnamespace = 'pg_catalog'::regnamespace and t.typisdefined
       and t.typtype in ('b', 'r', 'm') and t.typcategory <> 'P'
-      and t.typname !~ '^(_?pg_|_?gtsvector|_?aclitem$|_?cstring$)' and cardinality(model.literals(t.oid::regtype)) > 0";
+      and t.typname !~ '^(_?pg_|_?gtsvector|_?aclitem$|_?cstring$)' and cardinality(model.literals(t.oid::regtype)) > \
+      0";
 
 fn play(settings: &str, rounds: u32) {
     let mut model = Model::new();
@@ -65,8 +66,10 @@ fn of_types_that_users_make_are_recorded() {
              pl place, ss shorter, sp span, c colour, cs colour[], t temperature, whole_row pg_class);
          select model.track('t');
          insert into t (id) values (0);
-         insert into t values (1, 'sad', (1, 1.0, 'a'), ((1, 2, 'b'), array[(1, 1.10, null)::point3], 'ok'), array[(1, 2, '3')::point3, null],
-             'short', 1.5, '{sad,happy}', '{\"a\": 1.0}', (1, 1.00, 'x'), 'shorter', '[1.0,2)', 'red', '{red,green}', '37.5', null);
+         insert into t values (1, 'sad', (1, 1.0, 'a'), ((1, 2, 'b'), array[(1, 1.10, null)::point3], 'ok'), \
+         array[(1, 2, '3')::point3, null],
+             'short', 1.5, '{sad,happy}', '{\"a\": 1.0}', (1, 1.00, 'x'), 'shorter', '[1.0,2)', 'red', '{red,green}', \
+             '37.5', null);
          update t set m = 'happy', p.y = 1.00, n.list[1].x = 5, ps[1].\"z z\" = 'q' where id = 1;
          update t set p.y = 1.0, d = '{\"a\": 1.00}', pl.y = 1.0, sp = '[1.00,2)', pr = 1.50, ms = '{sad}' where id = 1;
          update t set c = 'green', cs = '{green}', t = '36.6', ss = null, n = null where id = 1;

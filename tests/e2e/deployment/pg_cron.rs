@@ -44,7 +44,8 @@ fn gets_one_job_however_often_it_is_scheduled() {
             "select concat_ws(' | ', jobname, schedule, command, database, username, active) from cron.job"
         ),
         [
-            "plugin_webhook_process | */5 * * * * | select public.rpc_process_plugin_deliveries(50) | postgres | postgres | t"
+            "plugin_webhook_process | */5 * * * * | select public.rpc_process_plugin_deliveries(50) | postgres | \
+            postgres | t"
         ]
     );
 }

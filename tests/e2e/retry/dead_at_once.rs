@@ -79,7 +79,8 @@ fn a_payload_too_long_to_print_is_dead_and_costs_no_other_delivery() {
         &mut client,
         &format!(
             "update int.plugin_installations
-             set config = config || jsonb_build_object('x', (select jsonb_agg(1e131071::numeric) from generate_series(1, 10000)))
+             set config = config || jsonb_build_object('x', (select jsonb_agg(1e131071::numeric) \
+             from generate_series(1, 10000)))
              where id = '{}'",
             tenant.installation
         ),

@@ -236,7 +236,8 @@ impl Times {
                 };
                 let median = |runs: &[f64]| percentile(runs, 0.5);
                 println!(
-                    "  {size} {name}: no trigger {:.1} µs; over it: statement triggers {:.1} ({:.0} %), row triggers {:.1} ({:.0} %), PL/pgSQL {:.1}",
+                    "  {size} {name}: no trigger {:.1} µs; over it: statement triggers {:.1} ({:.0} %), row triggers \
+                    {:.1} ({:.0} %), PL/pgSQL {:.1}",
                     median(self.of(size, name, "plain")),
                     median(&statement),
                     median(&share(&statement)),

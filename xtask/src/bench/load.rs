@@ -77,7 +77,8 @@ impl Load {
             "begin;
              set local session_replication_role = replica;
              with changes as (
-                 insert into audit.entity_changes (table_schema, table_name, record_id, operation, tenant_id, created_at)
+                 insert into audit.entity_changes (table_schema, table_name, record_id, operation, tenant_id, \
+                 created_at)
                  select 'public', 'old', n::text, 'INSERT', {tenant}, now() - interval '{days} days'
                  from generate_series(1, {count}) as n
                  returning id, tenant_id, created_at
