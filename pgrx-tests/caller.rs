@@ -299,8 +299,8 @@ mod tests {
         );
         let limit = |answer: &str| {
             operator().run(&format!(
-                "create or replace function util.check_rate_limit(p_operation text, p_key text, p_max int, p_minutes \
-                int,
+                "create or replace function util.check_rate_limit(p_operation text, p_key text, p_max int, \
+                p_minutes int,
                      p_user uuid, p_tenant uuid) returns boolean language plpgsql as
                  $$ begin insert into util.asked values (p_operation, p_max, p_minutes, p_user, p_tenant); {answer} \
                  end $$"

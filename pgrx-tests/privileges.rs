@@ -265,8 +265,8 @@ mod tests {
     fn every_object_says_what_it_is_for() {
         assert_eq!(
             operator().rows(&format!(
-                "select p.oid::regprocedure::text from {MEMBER_FUNCTIONS} p where obj_description(p.oid, 'pg_proc') \
-                is null
+                "select p.oid::regprocedure::text from {MEMBER_FUNCTIONS} p \
+                where obj_description(p.oid, 'pg_proc') is null
                  union all
                  select c.oid::regclass::text from {MEMBER_RELATIONS} c
                  where c.relkind <> 'S' and obj_description(c.oid, 'pg_class') is null

@@ -77,8 +77,8 @@ mod tests {
             "status = 'dead'",
         ] {
             operator().run(
-                "update int.plugin_delivery_queue set status = 'pending', next_attempt_at = now(), lease_expires_at = \
-                null",
+                "update int.plugin_delivery_queue set status = 'pending', next_attempt_at = now(), \
+                lease_expires_at = null",
             );
             operator().run(&format!("update int.plugin_delivery_queue set {left}"));
             assert_eq!(process("10"), 0, "{left}");

@@ -23,8 +23,8 @@ fn age(client: &mut Client, tenant: &Tenant, interval: &str) {
                  updated_at = now() - interval '{interval}', next_attempt_at = 'infinity',
                  claim_id = case s.status when 'sending' then 1 end,
                  lease_expires_at = case s.status when 'sending' then 'infinity'::timestamptz end
-             from (select id, (array['pending', 'sending', 'delivered', 'failed', 'dead'])[row_number() over (order \
-             by source_entity_change_id)] as status
+             from (select id, (array['pending', 'sending', 'delivered', 'failed', 'dead'])[row_number() \
+             over (order by source_entity_change_id)] as status
                    from int.plugin_delivery_queue) as s
              where s.id = q.id;
              insert into int.plugin_delivery_attempts

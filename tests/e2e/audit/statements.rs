@@ -83,8 +83,8 @@ fn that_cascade_are_recorded_in_every_table() {
     let mut model = Model::with(
         "create table parent (id int primary key, v int);
          create table child (id int primary key, parent_id int references parent on delete cascade on update cascade);
-         create table lone (id int primary key, parent_id int references parent on delete set null on update \
-         set default);
+         create table lone (id int primary key, parent_id int references parent on delete set null \
+         on update set default);
          create table node (id int primary key, up int references node on delete cascade);
          select model.track('parent'), model.track('child'), model.track('lone'), model.track('node');
          insert into parent select n, n from generate_series(1, 5) n;

@@ -5,8 +5,8 @@ const TYPES: &str = "
     select array_agg(t.oid::regtype order by t.oid) from pg_type t
     where t.typnamespace = 'pg_catalog'::regnamespace and t.typisdefined
       and t.typtype in ('b', 'r', 'm') and t.typcategory <> 'P'
-      and t.typname !~ '^(_?pg_|_?gtsvector|_?aclitem$|_?cstring$)' and cardinality(model.literals(t.oid::regtype)) > \
-      0";
+      and t.typname !~ '^(_?pg_|_?gtsvector|_?aclitem$|_?cstring$)' \
+      and cardinality(model.literals(t.oid::regtype)) > 0";
 
 fn play(settings: &str, rounds: u32) {
     let mut model = Model::new();
