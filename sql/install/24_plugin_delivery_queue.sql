@@ -52,8 +52,8 @@ COMMENT ON COLUMN int.plugin_delivery_queue.net_request_id IS
 COMMENT ON COLUMN int.plugin_delivery_queue.sent_at IS
     'When the row was last claimed, or its dispatch requested.';
 COMMENT ON COLUMN int.plugin_delivery_queue.claim_id IS
-    'Fencing token of the claim that sends it; null while its dispatch is only requested. An outcome of another '
-    'claim changes nothing.';
+    'Identifies the claim that sends it; null while its dispatch is only requested. An outcome of another claim '
+    'changes nothing.';
 COMMENT ON COLUMN int.plugin_delivery_queue.lease_expires_at IS
     'A sending row goes back to pending when this has passed.';
 

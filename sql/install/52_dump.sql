@@ -10,7 +10,7 @@ WITH extension AS (
     FROM pg_catalog.pg_depend AS d JOIN extension AS e ON e.oid = d.refobjid
     WHERE d.deptype = 'e' AND d.refclassid = 'pg_catalog.pg_extension'::regclass
 ), relation AS (
-    SELECT c.oid, c.relkind, c.relowner, m.extowner, m.data,
+    SELECT c.oid, c.relkind, c.relowner, m.extowner, m.data, n.nspname, c.relname,
            pg_catalog.format('%s.%s', n.nspname, c.relname) AS name
     FROM member AS m
     JOIN pg_catalog.pg_class AS c ON c.oid = m.objid
@@ -62,9 +62,8 @@ SELECT 'policy', r.oid::regclass::text,
             FROM pg_catalog.unnest(p.roles) AS x (name)))
        || coalesce(' USING (' || p.qual || ')', '') || coalesce(' WITH CHECK (' || p.with_check || ')', '') || ';'
 FROM relation AS r
-JOIN pg_catalog.pg_class AS c ON c.oid = r.oid
-JOIN pg_catalog.pg_policies AS p ON p.tablename = c.relname AND p.schemaname::regnamespace = c.relnamespace
-WHERE r.data AND p.policyname !~ ('^' || c.relname || '_select_(anon|authenticated|service_role)$');
+JOIN pg_catalog.pg_policies AS p ON p.schemaname = r.nspname AND p.tablename = r.relname
+WHERE r.data AND p.policyname !~ ('^' || r.relname || '_select_(anon|authenticated|service_role)$');
 COMMENT ON VIEW plugin_webhooks.not_in_dumps IS
     'What was added to the extension''s tables and pg_dump does not carry: owners, constraints, indexes, triggers, '
     'policies, each as a statement to run after a restore.';

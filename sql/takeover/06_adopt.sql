@@ -199,10 +199,11 @@ BEGIN
     END LOOP;
 
     IF differences <> '{}' THEN
-        RAISE EXCEPTION 'cannot take over what this database holds: %', differences[1]
+        RAISE EXCEPTION 'cannot % what this database holds: %',
+                CASE own_routines WHEN '{}' THEN 'take over' ELSE 'update' END, differences[1]
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = pg_catalog.array_to_string(differences, E'\n'),
-                  HINT = 'Change these objects, or rename them, and run CREATE EXTENSION again. Nothing was changed.';
+                  HINT = 'Change these objects, or rename them, and run the statement again. Nothing was changed.';
     END IF;
 
     -- What the script replaces on the tables, as statements that bring it back.

@@ -301,8 +301,8 @@ pub fn locked(settlements: &[Settlement]) -> HashSet<Uuid> {
     })
 }
 
-/// Returns rows whose claim is over to the queue; `all`: every claimed row, for a worker that starts and
-/// knows that it is alone. Returns how many.
+/// Returns rows whose claim is over, or that a former system left without a lease, to the queue; `all`: every
+/// claimed row, for a worker that starts and knows that it is alone. Returns how many.
 pub fn recover(all: bool) -> usize {
     let types = [pg_sys::BuiltinOid::BOOLOID];
     as_queue_owner(|| pg::run_kept(RECOVER, &types, &[all.into()], |table| Ok(table.len())))

@@ -305,6 +305,28 @@ mod round_trip {
         );
         assert_eq!(extras, 0);
     }
+
+    #[test]
+    fn policies_of_tables_in_schemas_of_any_name_are_no_matter() {
+        let database = project(shared_server());
+        let mut client = database.client();
+        execute(
+            &mut client,
+            "create schema \"Mixed.Case\";
+             create table \"Mixed.Case\".plugins (id int);
+             create policy theirs on \"Mixed.Case\".plugins using (true);
+             create policy ours on int.plugins using (true);
+             set enable_nestloop = off;",
+        );
+        let objects: String = value(
+            &mut client,
+            "select string_agg(statement, ' ') from plugin_webhooks.not_in_dumps where kind = 'policy'",
+        );
+        assert!(
+            objects.contains("ours") && !objects.contains("theirs"),
+            "{objects}"
+        );
+    }
 }
 
 mod host_rows {

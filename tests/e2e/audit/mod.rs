@@ -1,5 +1,5 @@
 //! Change capture: what the audit log records is what a small model in PL/pgSQL records, whatever the
-//! rows, the statements and the shape of the log; what it enqueues; what it costs in memory.
+//! rows, the statements and the shape of the audit log; what it enqueues; what it costs in memory.
 
 mod enqueueing;
 mod exclusion;

@@ -65,7 +65,7 @@ fn survives_the_end_of_a_tenant() {
     );
 }
 
-/// Row security, a function with an empty search_path, no right to see the log.
+/// Row security, a function with an empty search_path, no right to see the audit log.
 #[test]
 fn records_who_wrote_and_enqueues_for_ordinary_users() {
     let host = Host::new();
