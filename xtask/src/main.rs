@@ -74,7 +74,7 @@ enum Command {
     ///
     /// Runs cargo-mutants as .cargo/mutants.toml says.
     Mutants {
-        /// Arguments of cargo-mutants, such as `--list` or `--file core/src/retry.rs`
+        /// Arguments of cargo-mutants, such as `--list` or `--re retry`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
