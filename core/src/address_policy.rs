@@ -3,10 +3,14 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroU16,
+    str::FromStr,
 };
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::excerpt::excerpt;
 
 const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> Ipv4Net {
     Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix)
@@ -82,17 +86,31 @@ const METADATA_V6: [Ipv6Addr; 6] = [
 ///
 /// The default is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AllowedNetworks(Vec<IpNet>);
+pub struct AllowedNetworks(Vec<Opened>);
+
+/// One entry: a network, on one port or on all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Opened {
+    network: IpNet,
+    port: Option<NonZeroU16>,
+}
+
+impl Opened {
+    fn has_port(&self, port: u16) -> bool {
+        self.port.is_none_or(|opened| opened.get() == port)
+    }
+}
 
 impl AllowedNetworks {
-    /// Reads a comma-separated list of networks in CIDR notation and single addresses.
+    /// Reads a comma-separated list of networks in CIDR notation and single addresses, each with an
+    /// optional port behind it: `10.0.0.0/8`, `10.0.0.5:8443`, `[fd00::/8]:8443`.
     ///
     /// Space around entries is ignored; an empty or blank list means none. IPv4-mapped entries
     /// (`::ffff:10.0.0.0/104`) count as IPv4.
     ///
     /// # Errors
-    /// A sentence that names the first entry that is not an address, has a prefix length out of
-    /// range, has bits set after the prefix, or is empty.
+    /// A sentence that names the first entry that is not an address, has a prefix length or port out
+    /// of range, has bits set after the prefix, or is empty.
     pub fn parse(list: &str) -> Result<Self, String> {
         if list.trim().is_empty() {
             return Ok(Self::default());
@@ -101,24 +119,19 @@ impl AllowedNetworks {
         Ok(Self(entries.collect::<Result<_, _>>()?))
     }
 
-    /// Tells whether `addr` is in one of the networks.
-    pub fn contains(&self, addr: IpAddr) -> bool {
-        let addr = addr.to_canonical();
-        self.0.iter().any(|network| network.contains(&addr))
-    }
-
-    /// Tells whether `addr` itself, not just a network around it, is listed.
-    fn contains_exactly(&self, addr: IpAddr) -> bool {
-        self.0.contains(&addr.to_canonical().into())
-    }
-
-    /// Tells whether the operator opened `addr`.
-    fn opens(&self, addr: IpAddr) -> bool {
-        if is_metadata(addr) {
-            self.contains_exactly(addr)
-        } else {
-            self.contains(addr)
-        }
+    /// Tells whether the operator opened `ip` on `port`.
+    fn open(&self, ip: IpAddr, port: u16) -> bool {
+        let ip = ip.to_canonical();
+        let itself = IpNet::from(ip);
+        let only_itself = is_metadata(ip);
+        self.0.iter().any(|opened| {
+            opened.has_port(port)
+                && if only_itself {
+                    opened.network == itself
+                } else {
+                    opened.network.contains(&ip)
+                }
+        })
     }
 }
 
@@ -135,7 +148,7 @@ impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotPublic => {
-                "the host's address is not public and not opened by plugin_webhooks.allowed_networks"
+                "the host's address is not public, and plugin_webhooks.allowed_networks does not open it on this port"
             }
             Self::PlainHttp => {
                 "plain http is not allowed: use https, or have the network listed in plugin_webhooks.allowed_networks"
@@ -146,25 +159,31 @@ impl fmt::Display for Denied {
 
 impl std::error::Error for Denied {}
 
-/// Tells whether `addr` may be dialled, `plain_http` or with TLS.
+/// Tells whether `target` may be dialled, `plain_http` or with TLS.
 ///
-/// Public addresses may be dialled with TLS; every other address, and plain http anywhere, needs
-/// an entry in `allowed`. Addresses of cloud metadata services need an entry of exactly that
-/// address. The caller asks for each resolved address and gives up at the first denied one.
+/// Public addresses may be dialled with TLS on any port; every other address, and plain http
+/// anywhere, needs an entry in `allowed` that opens the port. Addresses of cloud metadata services
+/// need an entry of exactly that address. The caller asks for each resolved address and gives up at
+/// the first denied one.
 ///
 /// # Errors
-/// Plain http to an address that is not opened is always [`Denied::PlainHttp`], whatever the
+/// Plain http to a target that is not opened is always [`Denied::PlainHttp`], whatever the
 /// address is, so that the answer does not tell a private name from a public one.
-pub fn check(addr: IpAddr, plain_http: bool, allowed: &AllowedNetworks) -> Result<(), Denied> {
-    let opened = allowed.opens(addr);
+pub fn check(
+    target: SocketAddr,
+    plain_http: bool,
+    allowed: &AllowedNetworks,
+) -> Result<(), Denied> {
+    let (ip, port) = (target.ip(), target.port());
+    let opened = allowed.open(ip, port);
     if plain_http && !opened {
         return Err(Denied::PlainHttp);
     }
-    let inner_allowed = match isatap(addr) {
-        Some(inner) => allowed.opens(inner.into()) || is_public_v4(inner),
+    let inner_allowed = match isatap(ip) {
+        Some(inner) => allowed.open(inner.into(), port) || is_public_v4(inner),
         None => true,
     };
-    if inner_allowed && (opened || is_public(addr)) {
+    if inner_allowed && (opened || is_public(ip)) {
         Ok(())
     } else {
         Err(Denied::NotPublic)
@@ -219,42 +238,73 @@ fn isatap(addr: IpAddr) -> Option<Ipv4Addr> {
     (e & !0x0300 == 0 && f == 0x5efe).then(|| Ipv4Addr::from_bits(ip.to_bits() as u32))
 }
 
-/// Reads a network or a single address. The address goes through the standard library: `ipnet` would
-/// take 010.0.0.1 for 10.0.0.1, where others read an octal number.
-fn parse_entry(entry: &str) -> Result<IpNet, String> {
+/// Reads a network or a single address, with or without a port. An address of IPv6 before a port
+/// stands in brackets.
+fn parse_entry(entry: &str) -> Result<Opened, String> {
     if entry.is_empty() {
         return Err("the list has an empty entry between its commas".to_owned());
     }
-    let (address, prefix) = match entry.split_once('/') {
-        Some((address, prefix)) => (address, Some(prefix)),
+    let with_port = match entry.strip_prefix('[') {
+        Some(rest) => rest
+            .split_once("]:")
+            .filter(|(network, _)| network.contains(':')),
+        // With more than one colon it is an address of IPv6.
+        None => entry
+            .split_once(':')
+            .filter(|(_, port)| !port.contains(':')),
+    };
+    let (network, port) = match with_port {
+        Some((network, port)) => (network, Some(port)),
         None => (entry, None),
+    };
+    let port = match port {
+        None => None,
+        Some(digits) => Some(number(digits).ok_or_else(|| {
+            format!(
+                "\"{}\" has a port that is not a number from 1 to 65535",
+                excerpt(entry)
+            )
+        })?),
+    };
+    let network =
+        parse_network(network).map_err(|reason| format!("\"{}\" {reason}", excerpt(entry)))?;
+    Ok(Opened { network, port })
+}
+
+/// The address goes through the standard library: `ipnet` would take 010.0.0.1 for 10.0.0.1, where
+/// others read an octal number.
+fn parse_network(text: &str) -> Result<IpNet, String> {
+    let (address, prefix) = match text.split_once('/') {
+        Some((address, prefix)) => (address, Some(prefix)),
+        None => (text, None),
     };
     let address: IpAddr = address
         .parse()
-        .map_err(|_| format!("\"{entry}\" is not an IP address or a network like 10.0.0.0/8"))?;
+        .map_err(|_| "is not an IP address or a network like 10.0.0.0/8".to_owned())?;
     let single = IpNet::from(address);
     let network = match prefix {
         None => single,
-        Some(digits) => parse_network(address, digits).ok_or_else(|| {
-            let width = single.max_prefix_len();
-            format!("\"{entry}\" has a prefix length that is not a number from 0 to {width}")
-        })?,
+        Some(digits) => number(digits)
+            .and_then(|prefix| IpNet::new(address, prefix).ok())
+            .ok_or_else(|| {
+                let width = single.max_prefix_len();
+                format!("has a prefix length that is not a number from 0 to {width}")
+            })?,
     };
     if network.network() != address {
         let prefix = network.prefix_len();
         return Err(format!(
-            "\"{entry}\" has bits set after its prefix; name a single address without \"/{prefix}\", \
+            "has bits set after its prefix; name a single address without \"/{prefix}\", \
              or the first address of the network"
         ));
     }
     Ok(unmapped(network))
 }
 
-fn parse_network(address: IpAddr, prefix: &str) -> Option<IpNet> {
-    // `u8::from_str` takes a leading "+".
-    let plain = prefix.bytes().all(|b| b.is_ascii_digit());
-    let prefix = prefix.parse().ok().filter(|_| plain)?;
-    IpNet::new(address, prefix).ok()
+/// A number of plain digits: the standard library takes a leading "+".
+fn number<N: FromStr>(digits: &str) -> Option<N> {
+    let plain = digits.bytes().all(|b| b.is_ascii_digit());
+    digits.parse().ok().filter(|_| plain)
 }
 
 /// A network of IPv4-mapped addresses as one of IPv4.

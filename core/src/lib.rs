@@ -4,6 +4,7 @@
 
 pub mod address_policy;
 pub mod endpoint;
+pub mod excerpt;
 pub mod failure;
 pub mod limiter;
 pub mod request;

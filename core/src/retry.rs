@@ -3,6 +3,8 @@
 
 use std::{ffi::CStr, time::Duration};
 
+use crate::excerpt::excerpt;
+
 /// The delays of [`Schedule::default`], as PostgreSQL takes the default of a setting.
 pub const DEFAULT_DELAYS: &CStr = c"2min, 4min, 8min, 16min, 32min, 64min, 64min";
 /// Largest number of delays in a schedule.
@@ -147,7 +149,8 @@ fn parse_delay(entry: &str) -> Result<Duration, String> {
     };
     if number.is_empty() || unit == 0 {
         return Err(format!(
-            "\"{entry}\" is not a delay like 30s, 2min, 1h or 1d"
+            "\"{}\" is not a delay like 30s, 2min, 1h or 1d",
+            excerpt(entry)
         ));
     }
     // A number that does not even fit is out of range as well.
@@ -156,7 +159,7 @@ fn parse_delay(entry: &str) -> Result<Duration, String> {
     if (MIN_DELAY..=MAX_DELAY).contains(&delay) {
         Ok(delay)
     } else {
-        Err(format!("\"{entry}\" is not between 1s and 7d"))
+        Err(format!("\"{}\" is not between 1s and 7d", excerpt(entry)))
     }
 }
 

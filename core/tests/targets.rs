@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use plugin_webhooks_core::{
     address_policy::{self, AllowedNetworks},
@@ -28,7 +28,9 @@ fn target(scheme: &str, host: &str) -> Target {
         Host::Ipv6(ip) => ip.into(),
         Host::Domain(_) => return Target::Name,
     };
-    match address_policy::check(ip, scheme == "http", &AllowedNetworks::default()) {
+    let port = endpoint.url.port_or_known_default().unwrap();
+    let target = SocketAddr::new(ip, port);
+    match address_policy::check(target, scheme == "http", &AllowedNetworks::default()) {
         Ok(()) => Target::Allowed,
         Err(_) => Target::Denied,
     }

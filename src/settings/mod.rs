@@ -120,16 +120,15 @@ static ALLOWED_NETWORKS: Text = Text {
     flags: GucFlags::SUPERUSER_ONLY,
     summary: c"Networks that webhooks may reach although they are not public, \
         as a comma separated list of CIDRs; plain http works only there.",
-    detail: c"",
+    detail: c"An entry may end in a port, like 10.0.0.5:8443 or [fd00::/8]:8443: then it opens only that one.",
 };
 
-/// On, because a receiver in an opened network is a receiver like any other: its tenant wants to
-/// know what it said. Off where a network was opened that holds more than receivers.
+/// Off: an opened network mostly holds more than receivers, and what those say is not for tenants.
 static SHOW_INTERNAL_BODIES: Switch = Switch {
     name: c"plugin_webhooks.show_internal_bodies",
-    value: GucSetting::<bool>::new(true),
+    value: GucSetting::<bool>::new(false),
     flags: GucFlags::SUPERUSER_ONLY,
-    summary: c"Whether last_error quotes receivers in allowed_networks that are not public.",
+    summary: c"Whether tenants read what receivers in allowed_networks that are not public answer.",
     detail: c"",
 };
 

@@ -44,6 +44,7 @@ fn stage() -> &'static Stage {
         let ca_file = ca.pem_path().display().to_string();
         let server = builder(&dns)
             .setting("plugin_webhooks.ca_file", &ca_file)
+            .setting("plugin_webhooks.show_internal_bodies", "on")
             .start();
         Stage { server, dns, ca }
     })
@@ -307,6 +308,27 @@ mod names {
             assert!(error.contains("plain http is not allowed"), "{error}");
             assert_discreet(&error);
         }
+    }
+
+    #[test]
+    fn an_allowed_network_with_a_port_opens_no_other_port() {
+        let (listed, other) = (Receiver::http_on(PUBLIC), Receiver::http_on(PUBLIC));
+        let dns = Dns::start();
+        dns.answer("name.test", Records::of(&["127.0.1.1"]));
+        let server = builder(&dns)
+            .setting(
+                "plugin_webhooks.allowed_networks",
+                &format!("127.0.0.0/16:{}", listed.address().port()),
+            )
+            .start();
+        let database = project_with_items(&server);
+        deliver(&database, &listed.url("/"));
+        deliver(&database, &listed.url_for("name.test", "/"));
+        for url in [other.url("/"), other.url_for("name.test", "/")] {
+            let (error, _) = failure(&database, &url);
+            assert!(error.contains("plain http is not allowed"), "{error}");
+        }
+        assert_eq!(other.connections(), 0);
     }
 }
 
@@ -721,23 +743,37 @@ mod quotes {
     use super::*;
 
     #[test]
-    fn without_show_internal_bodies_a_tenant_reads_the_status_only() {
-        let (stage, receiver) = (stage(), Receiver::http_on(PUBLIC));
-        receiver.answer("/", Reply::Status(500, "the secret of 10.0.0.7".to_owned()));
-        let database = project_with_items(&stage.server);
-        let (error, _) = failure(&database, &receiver.url("/"));
-        assert_eq!(error, "http 500: the secret of 10.0.0.7");
-
-        let dns = Dns::start();
-        let server = builder(&dns)
-            .setting("plugin_webhooks.show_internal_bodies", "off")
-            .start();
+    fn a_tenant_reads_what_an_internal_receiver_says_only_where_the_operator_wants_it() {
+        const SECRET: &str = "the secret of 10.0.0.7";
+        let (dns, receiver) = (Dns::start(), Receiver::http_on(PUBLIC));
+        receiver.answer("/ok", Reply::Status(200, SECRET.to_owned()));
+        receiver.answer("/no", Reply::Status(500, SECRET.to_owned()));
+        let server = builder(&dns).start();
         let database = project_with_items(&server);
-        let (error, _) = failure(&database, &receiver.url("/"));
+        let responses = || -> Vec<Option<String>> {
+            let rows = database
+                .client()
+                .query(
+                    "select response_start from int.plugin_delivery_attempts order by id",
+                    &[],
+                )
+                .expect("read the records");
+            rows.iter().map(|row| row.get(0)).collect()
+        };
+        let (error, _) = failure(&database, &receiver.url("/no"));
         let withheld = "http 500: (the body of an internal receiver is not shown)";
         assert_eq!(error, withheld);
+        deliver(&database, &receiver.url("/ok"));
+        assert_eq!(responses(), [None, None]);
+
         server.alter_system("plugin_webhooks.show_internal_bodies", "on");
-        let (error, _) = failure(&database, &receiver.url("/"));
-        assert_eq!(error, "http 500: the secret of 10.0.0.7");
+        // The worker reads the file some time after the reload.
+        wait_until(SOON, "a quoted receiver", || {
+            let (error, _) = failure(&database, &receiver.url("/no"));
+            error == format!("http 500: {SECRET}")
+        });
+        deliver(&database, &receiver.url("/ok"));
+        let shown = Some(SECRET.to_owned());
+        assert!(responses().ends_with(&[shown.clone(), shown]));
     }
 }

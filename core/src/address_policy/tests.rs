@@ -6,8 +6,13 @@ fn allowed(list: &str) -> AllowedNetworks {
     AllowedNetworks::parse(list).unwrap()
 }
 
+/// On a port that has no meaning here.
+fn target(ip: IpAddr) -> SocketAddr {
+    SocketAddr::new(ip, 4443)
+}
+
 fn verdict(addr: &str, list: &str) -> Result<(), Denied> {
-    check(addr.parse().unwrap(), false, &allowed(list))
+    check(target(addr.parse().unwrap()), false, &allowed(list))
 }
 
 #[test]
@@ -203,17 +208,17 @@ fn a_listed_network_opens_what_is_in_it_and_plain_http() {
     let list = "10.0.0.0/8, fd00::/8 ,192.0.2.7";
     for addr in ["10.0.0.1", "::ffff:10.0.0.1", "fd00::1", "192.0.2.7"] {
         assert_eq!(verdict(addr, list), Ok(()), "{addr}");
-        let addr = addr.parse().unwrap();
+        let addr = target(addr.parse().unwrap());
         assert_eq!(check(addr, true, &allowed(list)), Ok(()), "{addr}");
     }
     for addr in ["11.0.0.1", "192.0.2.8", "fc00::1", "8.8.8.8"] {
-        let addr = addr.parse().unwrap();
+        let addr = target(addr.parse().unwrap());
         let denied = check(addr, true, &allowed(list));
         assert_eq!(denied, Err(Denied::PlainHttp), "{addr}");
     }
     let public = "8.8.8.0/24";
     assert_eq!(
-        check("8.8.8.8".parse().unwrap(), true, &allowed(public)),
+        check("8.8.8.8:80".parse().unwrap(), true, &allowed(public)),
         Ok(())
     );
 }
@@ -287,15 +292,72 @@ fn reads_lists() {
     assert_eq!(allowed(" \t"), AllowedNetworks::default());
     let everything = allowed("0.0.0.0/0,::/0");
     for addr in ["0.0.0.0", "255.255.255.255", "::1", "ffff::"] {
-        assert!(everything.contains(addr.parse().unwrap()));
+        assert!(everything.open(addr.parse().unwrap(), 1));
     }
     let single = allowed(" 10.1.2.3 ");
-    assert!(single.contains("10.1.2.3".parse().unwrap()));
-    assert!(single.contains("::ffff:10.1.2.3".parse().unwrap()));
-    assert!(!single.contains("10.1.2.4".parse().unwrap()));
+    assert!(single.open("10.1.2.3".parse().unwrap(), 1));
+    assert!(single.open("::ffff:10.1.2.3".parse().unwrap(), 1));
+    assert!(!single.open("10.1.2.4".parse().unwrap(), 1));
     assert_eq!(allowed("::ffff:10.0.0.0/104"), allowed("10.0.0.0/8"));
+    assert_eq!(allowed("[::ffff:10.0.0.1]:80"), allowed("10.0.0.1:80"));
     // A network of IPv6 around the mapped addresses says nothing about IPv4.
-    assert!(!allowed("::/0").contains("::ffff:10.0.0.1".parse().unwrap()));
+    assert!(!allowed("::/0").open("::ffff:10.0.0.1".parse().unwrap(), 1));
+}
+
+#[test]
+fn an_entry_with_a_port_opens_that_port_only() {
+    let list = "10.0.0.5:8443, 10.1.0.0/16:80 ,[fd00::1]:8443,[fd01::/16]:80,192.168.0.1,192.168.0.2:1,192.168.0.2:2";
+    let opened = [
+        "10.0.0.5:8443",
+        "10.1.2.3:80",
+        "[fd00::1]:8443",
+        "[::ffff:10.0.0.5]:8443",
+        "[fd01::2]:80",
+        "192.168.0.1:1",
+        "192.168.0.1:65535",
+        "192.168.0.2:1",
+        "192.168.0.2:2",
+    ];
+    let closed = [
+        "10.0.0.5:8442",
+        "10.0.0.5:443",
+        "10.0.0.6:8443",
+        "10.1.2.3:443",
+        "[fd00::1]:80",
+        "[fd00::2]:8443",
+        "[fd01::2]:8443",
+        "192.168.0.2:3",
+    ];
+    let check = |target: &str, plain| check(target.parse().unwrap(), plain, &allowed(list));
+    for target in opened {
+        assert_eq!(check(target, false), Ok(()), "{target}");
+        assert_eq!(check(target, true), Ok(()), "{target}");
+    }
+    for target in closed {
+        assert_eq!(check(target, false), Err(Denied::NotPublic), "{target}");
+        assert_eq!(check(target, true), Err(Denied::PlainHttp), "{target}");
+    }
+}
+
+#[test]
+fn a_port_narrows_what_an_entry_opens_of_public_and_metadata_addresses() {
+    let check = |target: &str, plain, list| check(target.parse().unwrap(), plain, &allowed(list));
+    // TLS to a public address needs no entry.
+    assert_eq!(check("8.8.8.8:444", false, "8.8.8.8:80"), Ok(()));
+    assert_eq!(check("8.8.8.8:80", true, "8.8.8.8:80"), Ok(()));
+    let plain = check("8.8.8.8:81", true, "8.8.8.8:80");
+    assert_eq!(plain, Err(Denied::PlainHttp));
+    let metadata = "169.254.169.254:80";
+    assert_eq!(check(metadata, true, metadata), Ok(()));
+    let wide = check(metadata, false, "169.254.0.0/16:80");
+    assert_eq!(wide, Err(Denied::NotPublic));
+    let other = check("169.254.169.254:81", false, metadata);
+    assert_eq!(other, Err(Denied::NotPublic));
+    // Both addresses of ISATAP on the same port.
+    let isatap = "[fd00::5efe:10.0.0.1]:80";
+    assert_eq!(check(isatap, false, "[fd00::/8]:80,10.0.0.0/8:80"), Ok(()));
+    let inner = check(isatap, false, "[fd00::/8]:80,10.0.0.0/8:81");
+    assert_eq!(inner, Err(Denied::NotPublic));
 }
 
 #[test]
@@ -318,6 +380,25 @@ fn names_the_bad_entry_of_a_list() {
         "fd00::/129",
         "fe80::1%eth0",
         "[fd00::1]",
+        "[fd00::1",
+        "[fd00::1]8443",
+        "[10.0.0.1]:8443",
+        "fd00::/8:8443",
+        "10.0.0.1:",
+        "10.0.0.1:0",
+        "10.0.0.1:65536",
+        "10.0.0.1:+80",
+        "10.0.0.1:-80",
+        "10.0.0.1:https",
+        "10.0.0.1:80:80",
+        "10.0.0.1:80/8",
+        "10.0.0.1/8:80",
+        "[fd00::1]:",
+        "[fd00::1]:0",
+        "[fd00::1]:80:80",
+        "[fd00::1/8]:80",
+        "localhost:80",
+        ":80",
         "localhost",
         "example.com",
         "10.0.0.0 - 10.0.0.9",
@@ -327,6 +408,8 @@ fn names_the_bad_entry_of_a_list() {
         let error = AllowedNetworks::parse(&format!("127.0.0.1, {entry}")).unwrap_err();
         assert!(error.contains(entry), "{error}");
     }
+    let long = AllowedNetworks::parse(&"1".repeat(10_000)).unwrap_err();
+    assert!(long.chars().count() < 200, "{long}");
     for list in [",", "10.0.0.1,", ",10.0.0.1", "10.0.0.1,,10.0.0.2"] {
         assert!(AllowedNetworks::parse(list).is_err(), "{list}");
     }
@@ -335,29 +418,63 @@ fn names_the_bad_entry_of_a_list() {
 proptest! {
     #[test]
     fn nothing_is_denied_once_its_own_address_is_listed(bits: u32, plain: bool) {
-        let addr = IpAddr::from(Ipv4Addr::from_bits(bits));
-        prop_assert_eq!(check(addr, plain, &allowed(&addr.to_string())), Ok(()));
+        let ip = IpAddr::from(Ipv4Addr::from_bits(bits));
+        prop_assert_eq!(check(target(ip), plain, &allowed(&ip.to_string())), Ok(()));
+    }
+
+    #[test]
+    fn an_address_listed_with_its_port_is_open_there_and_nowhere_else(
+        ip: IpAddr,
+        port in 1..=u16::MAX,
+        other in 1..=u16::MAX,
+    ) {
+        // It prints brackets around IPv6, as the list wants them.
+        let target = SocketAddr::new(ip, port);
+        let list = allowed(&target.to_string());
+        prop_assert!(list.open(ip, port));
+        prop_assert_eq!(list.open(ip, other), port == other);
+        prop_assert_eq!(check(SocketAddr::new(ip, other), true, &list).is_ok(),
+            port == other && isatap(ip).is_none_or(is_public_v4));
+    }
+
+    #[test]
+    fn a_port_never_opens_more_than_its_entry_without_one(
+        ip: IpAddr,
+        port in 1..=u16::MAX,
+        listed in 1..=u16::MAX,
+        prefix in 0..=32_u8,
+        plain: bool,
+    ) {
+        let network = IpNet::new(ip, prefix).unwrap().trunc();
+        let (without, with) = match network {
+            IpNet::V4(_) => (network.to_string(), format!("{network}:{listed}")),
+            IpNet::V6(_) => (network.to_string(), format!("[{network}]:{listed}")),
+        };
+        let target = SocketAddr::new(ip, port);
+        if check(target, plain, &allowed(&with)).is_ok() {
+            prop_assert_eq!(check(target, plain, &allowed(&without)), Ok(()));
+        }
     }
 
     #[test]
     fn mapped_addresses_are_judged_as_ipv4(bits: u32, plain: bool) {
         let ip = Ipv4Addr::from_bits(bits);
         let list = allowed("10.0.0.0/8");
-        let mapped = check(ip.to_ipv6_mapped().into(), plain, &list);
-        prop_assert_eq!(check(ip.into(), plain, &list), mapped);
+        let mapped = check(target(ip.to_ipv6_mapped().into()), plain, &list);
+        prop_assert_eq!(check(target(ip.into()), plain, &list), mapped);
     }
 
     #[test]
     fn plain_http_is_always_denied_without_a_list(bits: u128) {
         let none = AllowedNetworks::default();
-        let addr = IpAddr::from(Ipv6Addr::from_bits(bits));
-        prop_assert_eq!(check(addr, true, &none), Err(Denied::PlainHttp));
+        let target = target(Ipv6Addr::from_bits(bits).into());
+        prop_assert_eq!(check(target, true, &none), Err(Denied::PlainHttp));
     }
 
     #[test]
     fn only_a_part_of_2000_3_is_public(bits: u128) {
         let ip = Ipv6Addr::from_bits(bits);
-        if check(ip.into(), false, &AllowedNetworks::default()).is_ok() {
+        if check(target(ip.into()), false, &AllowedNetworks::default()).is_ok() {
             prop_assert!(ip.to_ipv4_mapped().is_some() || ip.segments()[0] & 0xe000 == 0x2000);
         }
     }

@@ -3,7 +3,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
@@ -14,11 +14,12 @@ use serde_json::value::RawValue;
 use super::{
     error::{ConfigError, Unusable},
     headers,
-    json::{array, excerpt, number, text},
+    json::{array, number, text},
     url,
 };
 use crate::{
     address_policy::{self, AllowedNetworks, Denied},
+    excerpt::excerpt,
     retry::{MAX_DELAY, MAX_DELAYS, MIN_DELAY, Schedule},
 };
 
@@ -57,7 +58,8 @@ impl Endpoint {
             Host::Domain(_) if *allowed != AllowedNetworks::default() => return None,
             Host::Domain(_) => return plain_http.then_some(Denied::PlainHttp),
         };
-        address_policy::check(address, plain_http, allowed).err()
+        let port = self.url.port_or_known_default()?;
+        address_policy::check(SocketAddr::new(address, port), plain_http, allowed).err()
     }
 }
 
@@ -193,10 +195,7 @@ fn validate_timeout(value: &RawValue) -> Result<(), ConfigError> {
         Some(ms) if ms.fract() == 0.0 || ms.is_infinite() => Ok(()),
         _ => Err(ConfigError::new(
             "timeout_ms",
-            format!(
-                "timeout_ms is not a whole number: {}",
-                excerpt(value.get(), 40)
-            ),
+            format!("timeout_ms is not a whole number: {}", excerpt(value.get())),
             "Give milliseconds as a JSON number from 1000 to 120000.",
         )),
     }
@@ -237,7 +236,7 @@ fn validate_retry_schedule(value: &RawValue) -> Result<(), ConfigError> {
         if number(delay.get()).filter(fits).is_none() {
             return Err(error(format!(
                 "retry_schedule holds {}, which is not a whole number from {min} to {max}",
-                excerpt(delay.get(), 40)
+                excerpt(delay.get())
             )));
         }
     }

@@ -6,8 +6,9 @@ use ureq::http::HeaderName;
 
 use super::{
     error::{ConfigError, Unusable},
-    json::{Entries, excerpt, text},
+    json::{Entries, text},
 };
+use crate::excerpt::excerpt;
 
 /// Largest number of `headers`.
 const MAX_HEADERS: usize = 50;
@@ -84,7 +85,7 @@ pub(super) fn validate(value: &RawValue) -> Result<(), ConfigError> {
 }
 
 fn validate_header(name: &str, value: &RawValue) -> Result<String, ConfigError> {
-    let shown = excerpt(name, 60);
+    let shown = excerpt(name);
     let error = |message: &str, hint: &str| {
         Err(ConfigError::new(
             format!("headers.{shown}"),
@@ -124,7 +125,7 @@ pub(super) fn stored(value: Option<&RawValue>) -> Result<Vec<(String, String)>, 
             continue;
         }
         let unusable = |what: &str| {
-            let name = excerpt(&name, 60);
+            let name = excerpt(&name);
             Unusable::BadSetting(format!("config.headers: \"{name}\" {what}"))
         };
         if !is_header_name(&name) {

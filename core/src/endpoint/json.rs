@@ -57,16 +57,3 @@ pub(super) fn number(text: &str) -> Option<f64> {
         .all(|b| matches!(b, b'0'..=b'9' | b'.' | b'-' | b'+' | b'e' | b'E'));
     text.parse().ok().filter(|_| decimal)
 }
-
-/// The start of `text` for a message, without control characters.
-pub(super) fn excerpt(text: &str, chars: usize) -> String {
-    let mut shown: String = text
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(chars)
-        .collect();
-    if text.chars().count() > chars {
-        shown.push('…');
-    }
-    shown
-}

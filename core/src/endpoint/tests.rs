@@ -217,8 +217,8 @@ fn an_error_shows_the_start_of_a_long_name_and_value() {
         let config = with("headers", &format!(r#"{{"{name}": 1}}"#));
         validate(&config).unwrap_err().field
     };
-    assert_eq!(shown(60), format!("headers.{}", "a".repeat(60)));
-    assert_eq!(shown(61), format!("headers.{}…", "a".repeat(60)));
+    assert_eq!(shown(100), format!("headers.{}", "a".repeat(100)));
+    assert_eq!(shown(101), format!("headers.{}…", "a".repeat(99)));
     let error = validate(&with("timeout_ms", "[\"a\", 2]")).unwrap_err();
     assert!(error.message.ends_with(r#"whole number: ["a", 2]"#));
 }
@@ -238,6 +238,10 @@ fn a_url_that_the_address_policy_refuses_is_known_as_it_is_written() {
         ("https://localhost/", "", private),
         ("https://localhost/", "10.0.0.0/8", private),
         ("http://localhost/", "127.0.0.1", None),
+        ("http://localhost/", "127.0.0.1:8080", plain),
+        ("http://localhost:8080/", "127.0.0.1:8080", None),
+        ("https://10.0.0.1/", "10.0.0.1:443", None),
+        ("https://10.0.0.1:8443/", "10.0.0.1:443", private),
     ];
     for (url, list, expected) in cases {
         let endpoint = read_stored(Some(&with_url(url))).unwrap();

@@ -85,11 +85,12 @@ impl Resolver for PolicyResolver {
         };
         let mut checked = self.empty();
         for (n, ip) in addresses.iter().map(IpAddr::to_canonical).enumerate() {
+            let target = SocketAddr::new(ip, port);
             // Also those that do not fit: one denied address denies the attempt.
-            address_policy::check(ip, plain_http, &self.allowed)
+            address_policy::check(target, plain_http, &self.allowed)
                 .map_err(|denied| ureq::Error::Other(Box::new(denied)))?;
             if n < 16 {
-                checked.push(SocketAddr::new(ip, port));
+                checked.push(target);
             }
         }
         if checked.is_empty() {

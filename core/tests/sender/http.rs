@@ -176,6 +176,9 @@ fn an_internal_body_is_not_shown_unless_the_operator_wants_it() {
         }
         assert_eq!(receiver.connections(), 1);
     }
+    let receiver = answering("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret");
+    let outcome = bench.send(request_to(&receiver));
+    assert_eq!((outcome.result.unwrap(), outcome.response), (200, None));
 }
 
 #[test]
@@ -221,6 +224,18 @@ fn loopback_is_denied_unless_it_is_listed_and_the_text_tells_no_address() {
         assert!(failure.message.contains("https"), "{}", failure.message);
     }
     assert_eq!(receiver.connections(), 0);
+}
+
+#[test]
+fn a_listed_port_opens_no_other_port_of_the_same_address() {
+    let (listed, other) = (answering(OK), answering(OK));
+    let bench = Bench::with(1, &listed.address().to_string(), None);
+    for _ in 0..2 {
+        assert_eq!(bench.send(request_to(&listed)).result, Ok(200));
+        let failure = bench.failure(request_to(&other));
+        assert_eq!(failure.kind, FailureKind::Denied);
+    }
+    assert_eq!(other.connections(), 0);
 }
 
 #[test]

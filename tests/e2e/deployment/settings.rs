@@ -41,7 +41,7 @@ fn have_a_description_and_a_default() {
             "retain_delivered integer 2592000 0 315360000 s sighup",
             "retry_schedule string 2min, 4min, 8min, 16min, 32min, 64min, 64min sighup",
             "secret_key_file string plugin_webhooks.key sighup",
-            "show_internal_bodies bool on sighup",
+            "show_internal_bodies bool off sighup",
             "site string - sighup",
             "worker_idle_timeout integer 120 1 86400 s sighup",
         ]

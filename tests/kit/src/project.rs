@@ -11,7 +11,7 @@ use crate::server::Server;
 use crate::sql::{execute, quote_literal};
 use crate::tree::Tree;
 
-/// The server that the tests of one test binary share: preloaded, with loopback receivers allowed.
+/// The server that the tests of one test binary share: preloaded, with loopback receivers allowed and quoted.
 ///
 /// Take a fresh [`Database`] from it with [`Server::database`]. A test that stops its server, kills
 /// a process of it or changes a setting starts its own with [`Server::preloaded`].
@@ -20,7 +20,10 @@ pub fn shared_server() -> &'static Server {
     SERVER.get_or_init(|| {
         Server::preloaded(
             Tree::shared(),
-            &[("plugin_webhooks.allowed_networks", "127.0.0.0/8, ::1/128")],
+            &[
+                ("plugin_webhooks.allowed_networks", "127.0.0.0/8, ::1/128"),
+                ("plugin_webhooks.show_internal_bodies", "on"),
+            ],
         )
     })
 }
