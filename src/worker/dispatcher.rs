@@ -105,7 +105,10 @@ impl Dispatcher {
     /// How long the worker may wait for its latch.
     pub fn timeout(&self) -> Duration {
         let now = Instant::now();
-        let mut timeout = self.settings.poll_interval.min(self.purge.due_in());
+        let mut timeout = self.settings.poll_interval;
+        if self.gate.was_open() {
+            timeout = timeout.min(self.purge.due_in());
+        }
         if let Some(probe) = self.limiter.next_probe(now) {
             timeout = timeout.min(probe);
         }
@@ -116,15 +119,14 @@ impl Dispatcher {
         timeout.max(Duration::from_millis(1))
     }
 
-    /// Deletes what is too old, in a transaction of its own.
+    /// Deletes what is too old, in a transaction of its own. A copy keeps its rows as they came.
     pub fn purge(&mut self) -> Result<(), String> {
-        if self.purge.due_in() > Duration::ZERO {
+        if !self.gate.was_open() || self.purge.due_in() > Duration::ZERO {
             return Ok(());
         }
         let busy = self.in_flight.not_slow(Instant::now()) > self.settings.max_in_flight / 4;
         let (purge, retention) = (&mut self.purge, &self.settings.retention);
         transaction::run(c"deleting old rows", || {
-            // A copy keeps its rows as they came.
             if instance::extension() == Some(self.extension)
                 && instance::is_active()
                 && lock_queue()

@@ -7,12 +7,19 @@ use crate::instance;
 #[derive(Default)]
 pub struct Gate {
     said: Option<String>,
+    was_open: bool,
 }
 
 impl Gate {
+    /// What the last look found.
+    pub fn was_open(&self) -> bool {
+        self.was_open
+    }
+
     /// Whether this database may send now. Call it in the transaction that claims.
     pub fn is_open(&mut self) -> bool {
-        if instance::is_active() {
+        self.was_open = instance::is_active();
+        if self.was_open {
             self.said = None;
             return true;
         }

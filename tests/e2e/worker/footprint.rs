@@ -82,3 +82,28 @@ fn an_idle_worker_takes_no_transaction_id() {
     let after: String = value(&mut client, next);
     assert_eq!(after, before);
 }
+
+#[test]
+fn the_worker_of_a_database_without_plugins_looks_only_when_it_is_time() {
+    let own = builder()
+        .preloaded()
+        .setting("plugin_webhooks.poll_interval", "60s")
+        .start();
+    let database = own.database();
+    let mut client = database.client();
+    let pid = wait_for_worker(&mut client);
+    let mut last_look = || -> (String, String) {
+        let row = client.query_one(
+            "select query, concat(state, ' since ', state_change) from pg_stat_activity where pid = $1",
+            &[&pid],
+        );
+        row.map(|row| (row.get(0), row.get(1)))
+            .expect("ask for the worker")
+    };
+    wait_until(SOON, "a worker that waits", || {
+        let look = last_look();
+        look.0 == "looking for deliveries"
+            && look.1.starts_with("idle")
+            && (0..100).all(|_| last_look() == look)
+    });
+}
