@@ -173,20 +173,6 @@ mod tests {
     }
 
     #[pg_extern]
-    fn a_config_has_at_most_a_megabyte() {
-        let long = |length: usize| {
-            let rest = length - r#"{"webhook_url": "https://example.com/", "x": ""}"#.len();
-            format!(
-                r#"{{"webhook_url": "https://example.com/", "x": "{}"}}"#,
-                "x".repeat(rest)
-            )
-        };
-        refuses(&[&long(1024 * 1024 + 1)], "config");
-        operator().run("delete from int.plugins");
-        accepts(&[&long(1024 * 1024)]);
-    }
-
-    #[pg_extern]
     fn a_config_of_json_null_counts_as_none() {
         let tenant = Tenant::with_plugin("crm");
         tenant.admin.run(&format!(

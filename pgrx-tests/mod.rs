@@ -20,5 +20,6 @@ mod privileges;
 mod processor;
 mod schema;
 mod secrets;
+mod sizes;
 mod subscription;
 mod views;

@@ -58,6 +58,18 @@ pub enum Error {
     },
     /// An argument that is too long as text.
     TooLong(&'static str),
+    /// An argument that is larger than what may be stored.
+    TooLarge {
+        name: &'static str,
+        most: String,
+    },
+    /// One more row than there may be.
+    Full {
+        owner: &'static str,
+        rows: &'static str,
+        most: i64,
+        setting: &'static str,
+    },
     /// The host's objects that are missing.
     MissingHost(Vec<&'static str>),
     BuiltInAction(String),
@@ -105,7 +117,11 @@ impl Error {
             | Self::ForeignReference(_)
             | Self::WrongSignature => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
             // 23514
-            Self::Required(_) | Self::Invalid { .. } => Code::ERRCODE_CHECK_VIOLATION,
+            Self::Required(_)
+            | Self::Invalid { .. }
+            | Self::TooLarge { .. }
+            | Self::Full { .. }
+            | Self::Config(ConfigError { too_long: true, .. }) => Code::ERRCODE_CHECK_VIOLATION,
             // P0001
             Self::Unknown(_) => Code::ERRCODE_RAISE_EXCEPTION,
             // 23503
@@ -168,6 +184,10 @@ impl Error {
                 format!("rate limit exceeded: at most {max} calls of {operation} a minute")
             }
             Self::TooLong(name) => format!("{name} is too long as text"),
+            Self::TooLarge { name, most } => format!("{name} is too long: at most {most}"),
+            Self::Full {
+                owner, rows, most, ..
+            } => format!("the {owner} has too many {rows}: at most {most}"),
             Self::MissingHost(objects) => format!(
                 "work_order.create needs {}, which this database does not have",
                 objects.join(", ")
@@ -206,6 +226,7 @@ impl Error {
             }
             Self::RateLimit { .. } => "Wait a minute and try again.",
             Self::TooLong(_) => "Send less, and no numbers with huge exponents.",
+            Self::TooLarge { .. } => "Shorten it.",
             Self::MissingHost(_) => {
                 "Register an action of your own with plugin_webhooks.register_action."
             }
@@ -225,6 +246,11 @@ impl Error {
             }
             Self::Invalid { hint, .. } | Self::SecretKey { hint, .. } => hint,
             Self::Config(error) => return Some(format!("{}: {}", error.field, error.hint)),
+            Self::Full { setting, .. } => {
+                return Some(format!(
+                    "Delete one, or ask the operator to raise plugin_webhooks.{setting}."
+                ));
+            }
             Self::MissingPermission(permission) => {
                 return Some(format!(
                     "Ask an administrator of the tenant for {permission}."

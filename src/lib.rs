@@ -13,6 +13,7 @@ mod error;
 mod inbound;
 mod instance;
 mod lifecycle;
+mod limits;
 mod pg;
 mod references;
 mod rpc;

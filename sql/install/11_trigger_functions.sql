@@ -31,6 +31,18 @@ COMMENT ON FUNCTION plugin_webhooks.adopt() IS
     'Trigger function of int.plugins and int.plugin_installations: the first row of a database without deliveries '
     'makes it the active instance of the data.';
 
+CREATE OR REPLACE FUNCTION plugin_webhooks.note_change() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    NEW.updated_at := pg_catalog.now();
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION plugin_webhooks.note_change() IS
+    'Trigger function: a row whose limited columns are changed by hand is one that was changed now. CHECK constraints '
+    'hold for such rows.';
+
 -- Among the extension's tables foreign keys do exist, and pg_restore -j loads tables in any order: until the data
 -- is active here they are not checked, and this stands in for them, except for rows that come from the dump.
 CREATE OR REPLACE FUNCTION plugin_webhooks.check_references() RETURNS trigger

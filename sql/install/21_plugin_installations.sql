@@ -12,6 +12,16 @@ CREATE TABLE IF NOT EXISTS int.plugin_installations (
     updated_at   timestamptz NOT NULL DEFAULT pg_catalog.now(),
     CONSTRAINT plugin_installations_status_check
         CHECK (status IN ('installed', 'disabled', 'uninstalled')),
+    -- A row that was last changed in an earlier transaction may be older than the limits: it stays, and a dump
+    -- restores it.
+    CONSTRAINT plugin_installations_secret_ref_size_check CHECK (
+        updated_at < pg_catalog.now()
+        OR pg_catalog.octet_length(secret_ref) <= 800 AND pg_catalog.length(secret_ref) <= 200),
+    CONSTRAINT plugin_installations_config_size_check CHECK (
+        updated_at < pg_catalog.now()
+        OR pg_catalog.pg_column_size(config) <= 524288 AND pg_catalog.octet_length(config::text) <= 65536),
+    CONSTRAINT plugin_installations_webhook_url_size_check CHECK (
+        updated_at < pg_catalog.now() OR pg_catalog.length(config ->> 'webhook_url') <= 2048),
     CONSTRAINT plugin_installations_tenant_id_plugin_id_key UNIQUE (tenant_id, plugin_id)
 );
 COMMENT ON TABLE int.plugin_installations IS
@@ -19,10 +29,11 @@ COMMENT ON TABLE int.plugin_installations IS
 COMMENT ON COLUMN int.plugin_installations.status IS
     'installed: delivers. disabled, uninstalled: enqueues and sends nothing.';
 COMMENT ON COLUMN int.plugin_installations.secret_ref IS
-    'Name of the signing secret in Vault or in the embedded store; never the secret itself.';
+    'Name of the signing secret in Vault or in the embedded store, at most 200 characters; never the secret itself.';
 COMMENT ON COLUMN int.plugin_installations.config IS
     'webhook_url (http or https), headers (object of strings), timeout_ms (1000 to 120000, default 15000), '
-    'retry_schedule (seconds after each failed attempt); other keys are the plugin''s own.';
+    'retry_schedule (seconds after each failed attempt); other keys are the plugin''s own. At most 65536 bytes as '
+    'text.';
 COMMENT ON COLUMN int.plugin_installations.installed_by IS 'The user who installed it; null for an operator.';
 CREATE INDEX IF NOT EXISTS plugin_installations_plugin_id_idx ON int.plugin_installations (plugin_id);
 ALTER TABLE int.plugin_installations ENABLE ROW LEVEL SECURITY;
@@ -76,3 +87,7 @@ CREATE OR REPLACE TRIGGER plugin_installations_forget_subscriptions
     AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON int.plugin_installations
     FOR EACH STATEMENT EXECUTE FUNCTION int.forget_subscriptions();
 ALTER TABLE int.plugin_installations ENABLE ALWAYS TRIGGER plugin_installations_forget_subscriptions;
+
+CREATE OR REPLACE TRIGGER plugin_installations_note_change
+    BEFORE UPDATE OF secret_ref, config ON int.plugin_installations
+    FOR EACH ROW WHEN (NEW.updated_at < pg_catalog.now()) EXECUTE FUNCTION plugin_webhooks.note_change();

@@ -13,13 +13,22 @@ CREATE TABLE IF NOT EXISTS int.plugin_webhook_subscriptions (
     CONSTRAINT plugin_webhook_subscriptions_operations_check
         CHECK (pg_catalog.cardinality(operations) > 0
                AND operations <@ ARRAY['INSERT', 'UPDATE', 'DELETE']::text[]),
+    -- As those of the installations.
+    CONSTRAINT plugin_webhook_subscriptions_table_size_check CHECK (
+        updated_at < pg_catalog.now()
+        OR pg_catalog.octet_length(table_schema) <= 63 AND pg_catalog.octet_length(table_name) <= 63),
+    -- The type name cuts off what is longer than 63 bytes.
+    CONSTRAINT plugin_webhook_subscriptions_allowlist_size_check CHECK (
+        updated_at < pg_catalog.now()
+        OR pg_catalog.cardinality(changed_fields_allowlist) <= 1600
+           AND changed_fields_allowlist = changed_fields_allowlist::name[]::text[]),
     CONSTRAINT plugin_webhook_subscriptions_installation_table_key
         UNIQUE (plugin_installation_id, table_schema, table_name)
 );
 COMMENT ON TABLE int.plugin_webhook_subscriptions IS 'Which changes of which table an installation hears of.';
 COMMENT ON COLUMN int.plugin_webhook_subscriptions.operations IS 'Non-empty subset of INSERT, UPDATE, DELETE.';
 COMMENT ON COLUMN int.plugin_webhook_subscriptions.changed_fields_allowlist IS
-    'For UPDATE: at least one changed column must be in it. Null or empty: every update.';
+    'For UPDATE: at least one changed column must be in it. Null or empty: every update. At most 1600 names.';
 COMMENT ON COLUMN int.plugin_webhook_subscriptions.include_payload IS
     'true: the delivery carries old_data and new_data. false: record_id and changed_fields only.';
 ALTER TABLE int.plugin_webhook_subscriptions ENABLE ROW LEVEL SECURITY;
@@ -35,3 +44,8 @@ CREATE OR REPLACE TRIGGER plugin_webhook_subscriptions_forget_subscriptions
     FOR EACH STATEMENT EXECUTE FUNCTION int.forget_subscriptions();
 ALTER TABLE int.plugin_webhook_subscriptions
     ENABLE ALWAYS TRIGGER plugin_webhook_subscriptions_forget_subscriptions;
+
+CREATE OR REPLACE TRIGGER plugin_webhook_subscriptions_note_change
+    BEFORE UPDATE OF table_schema, table_name, operations, changed_fields_allowlist
+    ON int.plugin_webhook_subscriptions
+    FOR EACH ROW WHEN (NEW.updated_at < pg_catalog.now()) EXECUTE FUNCTION plugin_webhooks.note_change();

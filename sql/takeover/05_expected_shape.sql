@@ -47,11 +47,19 @@ FROM (VALUES
     'FOREIGN KEY (plugin_id) REFERENCES "int".plugins(id) ON DELETE CASCADE'),
 ('constraint', 'int.plugin_installations', 'plugin_installations_status_check',
     'CHECK ((status = ANY (ARRAY[''installed''::text, ''disabled''::text, ''uninstalled''::text])))'),
+('constraint', 'int.plugin_installations', 'plugin_installations_secret_ref_size_check',
+    'CHECK (((updated_at < now()) OR ((octet_length(secret_ref) <= 800) AND (length(secret_ref) <= 200))))'),
+('constraint', 'int.plugin_installations', 'plugin_installations_config_size_check',
+    'CHECK (((updated_at < now()) OR ((pg_column_size(config) <= 524288) AND '
+    '(octet_length((config)::text) <= 65536))))'),
+('constraint', 'int.plugin_installations', 'plugin_installations_webhook_url_size_check',
+    'CHECK (((updated_at < now()) OR (length((config ->> ''webhook_url''::text)) <= 2048)))'),
 ('index', 'int.plugin_installations', 'plugin_installations_plugin_id_idx', 'btree (plugin_id)'),
 ('trigger', 'int.plugin_installations', 'plugin_installations_adopt', NULL),
 ('trigger', 'int.plugin_installations', 'plugin_installations_audit_changes', NULL),
 ('trigger', 'int.plugin_installations', 'plugin_installations_audit_inserts', NULL),
 ('trigger', 'int.plugin_installations', 'plugin_installations_forget_subscriptions', NULL),
+('trigger', 'int.plugin_installations', 'plugin_installations_note_change', NULL),
 ('trigger', 'int.plugin_installations', 'plugin_installations_references', NULL),
 
 ('column', 'int.plugin_webhook_subscriptions', 'id', 'uuid NOT NULL DEFAULT gen_random_uuid()'),
@@ -71,7 +79,13 @@ FROM (VALUES
 ('constraint', 'int.plugin_webhook_subscriptions', 'plugin_webhook_subscriptions_operations_check',
     'CHECK (((cardinality(operations) > 0) AND '
     '(operations <@ ARRAY[''INSERT''::text, ''UPDATE''::text, ''DELETE''::text])))'),
+('constraint', 'int.plugin_webhook_subscriptions', 'plugin_webhook_subscriptions_table_size_check',
+    'CHECK (((updated_at < now()) OR ((octet_length(table_schema) <= 63) AND (octet_length(table_name) <= 63))))'),
+('constraint', 'int.plugin_webhook_subscriptions', 'plugin_webhook_subscriptions_allowlist_size_check',
+    'CHECK (((updated_at < now()) OR ((cardinality(changed_fields_allowlist) <= 1600) AND '
+    '(changed_fields_allowlist = ((changed_fields_allowlist)::name[])::text[]))))'),
 ('trigger', 'int.plugin_webhook_subscriptions', 'plugin_webhook_subscriptions_forget_subscriptions', NULL),
+('trigger', 'int.plugin_webhook_subscriptions', 'plugin_webhook_subscriptions_note_change', NULL),
 ('trigger', 'int.plugin_webhook_subscriptions', 'plugin_webhook_subscriptions_references', NULL),
 
 ('column', 'audit.entity_changes', 'id', 'bigint NOT NULL'),

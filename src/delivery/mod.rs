@@ -4,6 +4,7 @@ pub mod attempts;
 pub mod enqueue;
 pub mod foreign_rows;
 mod insert;
+pub mod installations;
 mod payload;
 pub mod purge;
 pub mod queue;

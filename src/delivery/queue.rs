@@ -10,6 +10,7 @@ use pgrx::{Uuid, pg_sys};
 use plugin_webhooks_core::limiter::Permits;
 
 use super::purge::{self, PurgeStep, interval};
+use crate::limits::ShortText;
 use crate::pg;
 use crate::pg::BoundedJsonb;
 use crate::status::DeliveryStatus;
@@ -32,14 +33,12 @@ pub struct Claimed {
     pub id: Uuid,
     pub tenant: Uuid,
     pub installation: Uuid,
-    pub event_type: String,
+    /// `None` when it is too long to be one.
+    pub event_type: Option<String>,
     /// `payload::text`, byte for byte the request's body; `None` when it is too long to send.
     pub body: Option<String>,
     /// Failed attempts before this one.
     pub failures: u32,
-    /// `None` also when it is too long to be one.
-    pub config: Option<String>,
-    pub secret_ref: Option<String>,
 }
 
 /// Which rows a claim may take.
@@ -170,12 +169,10 @@ pub fn claim(
                 claimed.push(Claimed {
                     id,
                     installation: row.get::<Uuid>(2)?.unwrap_or_else(nil),
-                    event_type: row.get::<String>(3)?.unwrap_or_default(),
+                    event_type: row.get::<ShortText>(3)?.and_then(|text| text.0),
                     body,
                     failures: u32::try_from(row.get::<i32>(5)?.unwrap_or(0)).unwrap_or(0),
-                    config: row.get::<BoundedJsonb>(6)?.and_then(|config| config.0),
-                    secret_ref: row.get::<String>(7)?,
-                    tenant: row.get::<Uuid>(8)?.unwrap_or_else(nil),
+                    tenant: row.get::<Uuid>(6)?.unwrap_or_else(nil),
                 });
             }
             Ok(claimed)

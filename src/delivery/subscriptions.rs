@@ -13,7 +13,8 @@ use pgrx::{Uuid, pg_sys::BuiltinOid};
 
 use crate::change::{Operation, table_key};
 use crate::error;
-use crate::pg::{self, cache};
+use crate::limits::Names;
+use crate::pg::{self, BoundedTexts, cache};
 use crate::tables;
 use crate::text_enum::TextEnum;
 
@@ -174,12 +175,8 @@ fn read(tenants: &[[u8; 16]]) -> HashMap<[u8; 16], OfTenant> {
                         };
                         let text =
                             |column| row.get::<String>(column).map(Option::unwrap_or_default);
-                        let list = |column| {
-                            row.get::<Vec<Option<String>>>(column)
-                                .map(Option::unwrap_or_default)
-                        };
-                        let operations = list(6)?;
-                        let allowlist = list(7)?;
+                        let operations = row.get::<Names>(6)?;
+                        let allowlist = row.get::<Names>(7)?;
                         result
                             .entry(*tenant.as_bytes())
                             .or_default()
@@ -189,13 +186,8 @@ fn read(tenants: &[[u8; 16]]) -> HashMap<[u8; 16], OfTenant> {
                             .push(Subscription {
                                 installation: *installation.as_bytes(),
                                 plugin_key: text(3)?,
-                                operations: operations
-                                    .iter()
-                                    .flatten()
-                                    .filter_map(|word| Operation::parse(word))
-                                    .collect(),
-                                allowlist: (!allowlist.is_empty())
-                                    .then(|| allowlist.into_iter().flatten().collect()),
+                                operations: known_operations(operations),
+                                allowlist: known_allowlist(allowlist),
                                 include_payload: row.get::<bool>(8)?.unwrap_or_default(),
                             });
                     }
@@ -204,6 +196,25 @@ fn read(tenants: &[[u8; 16]]) -> HashMap<[u8; 16], OfTenant> {
             )
         })
     })
+}
+
+/// A list that is too long to be read, of a row from before the limits, asks for everything: rather one delivery
+/// too many than one too few.
+fn known_operations(list: Option<Names>) -> Vec<Operation> {
+    match list {
+        Some(BoundedTexts(None)) => Operation::ALL.to_vec(),
+        Some(BoundedTexts(Some(words))) => {
+            let words = words.iter().flatten();
+            words.filter_map(|word| Operation::parse(word)).collect()
+        }
+        None => Vec::new(),
+    }
+}
+
+/// The same for an allowlist; an empty one asks for every update as well.
+fn known_allowlist(list: Option<Names>) -> Option<Vec<String>> {
+    let names = list?.0.filter(|names| !names.is_empty())?;
+    Some(names.into_iter().flatten().collect())
 }
 
 /// Whether every source has the trigger that announces its changes, and it always fires.

@@ -10,6 +10,7 @@ use plugin_webhooks_core::signature;
 
 use crate::caller::rate_limit;
 use crate::error::{Error, Result, required, required_text};
+use crate::limits::ShortText;
 use crate::pg::BoundedJsonb;
 use crate::pg::{self, Jsonb};
 use crate::secrets;
@@ -22,10 +23,11 @@ fn callable_installation(key: &str, installation: Uuid) -> Result<(Uuid, Option<
          JOIN int.plugins AS p ON p.id = i.plugin_id
          WHERE i.id = $1 AND i.status = 'installed' AND p.is_active AND p.key = $2",
         &[installation.into(), key.into()],
-        |row| row.get_two::<Uuid, String>(),
+        |row| row.get_two::<Uuid, ShortText>(),
     );
     match found {
-        Some((Some(tenant), secret_ref)) => Ok((tenant, secret_ref)),
+        // One that is too long is none.
+        Some((Some(tenant), secret_ref)) => Ok((tenant, secret_ref.and_then(|name| name.0))),
         _ => Err(Error::Unknown("installation").into()),
     }
 }

@@ -8,6 +8,7 @@ use plugin_webhooks_core::address_policy::AllowedNetworks;
 use plugin_webhooks_core::endpoint;
 
 use crate::delivery::queue;
+use crate::limits::StoredConfig;
 use crate::tables;
 use crate::{pg, settings};
 
@@ -47,13 +48,14 @@ fn refused_installations()
     let stored = pg::as_owner_of(tables::INSTALLATIONS, || {
         Spi::connect(|client| {
             let table = client.select(
-                "SELECT i.id, i.config::pg_catalog.text FROM int.plugin_installations AS i ORDER BY i.id",
+                "SELECT i.id, i.config FROM int.plugin_installations AS i ORDER BY i.id",
                 None,
                 &[],
             )?;
             let mut rows = Vec::with_capacity(table.len());
             for row in table {
-                rows.push((row.get::<Uuid>(1)?, row.get::<String>(2)?));
+                let config = row.get::<StoredConfig>(2)?.and_then(|config| config.0);
+                rows.push((row.get::<Uuid>(1)?, config));
             }
             Ok::<_, pgrx::spi::SpiError>(rows)
         })

@@ -4,7 +4,7 @@
 
 use pgrx::prelude::*;
 
-use super::jsonb::{Jsonb, jsonb_argument};
+use super::jsonb::{Jsonb, argument};
 
 /// Nothing stored and no text is longer.
 const MOST: usize = 64 << 20;
@@ -16,16 +16,17 @@ const GROWTH: usize = 8;
 /// What is stored in this length cannot print longer than `ALWAYS`: a number takes 16 bytes.
 const SURELY_SHORT: usize = 128;
 
-/// A jsonb value as text, `None` when that would be too long.
-pub struct BoundedJsonb(pub Option<String>);
+/// A jsonb value as text, `None` when that would have more than `BYTES` bytes.
+pub struct BoundedJsonb<const BYTES: usize = MOST>(pub Option<String>);
 
 /// # Safety
 /// `stored` is a jsonb datum that is alive.
-unsafe fn print(stored: pg_sys::Datum) -> Option<String> {
+unsafe fn print(stored: pg_sys::Datum, most: usize) -> Option<String> {
     // SAFETY: `stored` points to a varlena with its header; detoasting returns it or a copy in the
     // current memory context, and only a copy is freed.
     unsafe {
-        if pg_sys::toast_raw_datum_size(stored) > MOST {
+        // A short text may be stored longer, as an array of numbers of one digit.
+        if pg_sys::toast_raw_datum_size(stored) > most.saturating_mul(GROWTH).min(MOST) {
             return None;
         }
         let jsonb = pg_sys::pg_detoast_datum(stored.cast_mut_ptr()).cast::<pg_sys::Jsonb>();
@@ -39,7 +40,7 @@ unsafe fn print(stored: pg_sys::Datum) -> Option<String> {
         if datum != stored {
             pg_sys::pfree(jsonb.cast());
         }
-        (text.len() <= MOST).then_some(text)
+        (text.len() <= most).then_some(text)
     }
 }
 
@@ -98,18 +99,18 @@ unsafe fn digits(numeric: pg_sys::Numeric) -> usize {
     usize::try_from((weight + 1) * 4).unwrap_or(0) + usize::from(scale)
 }
 
-impl FromDatum for BoundedJsonb {
+impl<const BYTES: usize> FromDatum for BoundedJsonb<BYTES> {
     unsafe fn from_polymorphic_datum(
         datum: pg_sys::Datum,
         is_null: bool,
         _: pg_sys::Oid,
     ) -> Option<Self> {
         // SAFETY: FromDatum is only asked for a datum of type_oid(), jsonb.
-        (!is_null).then(|| Self(unsafe { print(datum) }))
+        (!is_null).then(|| Self(unsafe { print(datum, BYTES) }))
     }
 }
 
-impl IntoDatum for BoundedJsonb {
+impl<const BYTES: usize> IntoDatum for BoundedJsonb<BYTES> {
     fn into_datum(self) -> Option<pg_sys::Datum> {
         Jsonb(self.0?).into_datum()
     }
@@ -119,4 +120,4 @@ impl IntoDatum for BoundedJsonb {
     }
 }
 
-jsonb_argument!(BoundedJsonb);
+argument!(BoundedJsonb<const BYTES>, "jsonb");

@@ -11,15 +11,16 @@ use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::Datum;
 use pgrx::prelude::*;
 
-/// Lets functions of SQL take and return a type that FromDatum and IntoDatum read and write as jsonb.
-macro_rules! jsonb_argument {
-    ($type:ident) => {
-        // SAFETY: a jsonb argument is passed by reference and read through FromDatum.
-        unsafe impl<'fcx> pgrx::callconv::ArgAbi<'fcx> for $type {
+/// Lets functions of SQL take and return a type that FromDatum and IntoDatum read and write as this type of
+/// SQL, which is passed by reference.
+macro_rules! argument {
+    ($type:ident $(<const $bound:ident>)?, $sql:literal) => {
+        // SAFETY: an argument that is passed by reference and read through FromDatum.
+        unsafe impl<'fcx $(, const $bound: usize)?> pgrx::callconv::ArgAbi<'fcx> for $type $(<$bound>)? {
             unsafe fn unbox_arg_unchecked(arg: pgrx::callconv::Arg<'_, 'fcx>) -> Self {
                 // SAFETY: only reached for a non-null argument of the declared type.
                 unsafe { arg.unbox_arg_using_from_datum() }
-                    .expect("a jsonb argument that is not null")
+                    .expect("an argument that is not null")
             }
         }
 
@@ -28,20 +29,20 @@ macro_rules! jsonb_argument {
                 ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
             };
 
-            // SAFETY: the type maps to jsonb.
-            unsafe impl SqlTranslatable for $type {
+            // SAFETY: the type maps to this one of SQL.
+            unsafe impl $(<const $bound: usize>)? SqlTranslatable for $type $(<$bound>)? {
                 const TYPE_IDENT: &'static str =
                     concat!("plugin_webhooks::pg::", stringify!($type));
                 const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
                 const ARGUMENT_SQL: std::result::Result<SqlMappingRef, ArgumentError> =
-                    Ok(SqlMappingRef::literal("jsonb"));
+                    Ok(SqlMappingRef::literal($sql));
                 const RETURN_SQL: std::result::Result<ReturnsRef, ReturnsError> =
                     Ok(ReturnsRef::One(SqlMappingRef::literal("jsonb")));
             }
         };
     };
 }
-pub(super) use jsonb_argument;
+pub(super) use argument;
 
 /// A jsonb value as PostgreSQL prints it. Numbers, key order and escapes stay as they are,
 /// which parsing into a document and printing it again would not guarantee.
@@ -97,4 +98,4 @@ unsafe impl BoxRet for Jsonb {
     }
 }
 
-jsonb_argument!(Jsonb);
+argument!(Jsonb, "jsonb");

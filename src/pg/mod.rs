@@ -8,6 +8,7 @@ pub mod unguarded;
 pub mod version;
 
 mod bounded_jsonb;
+mod bounded_text;
 mod catalog;
 mod catch;
 mod databases;
@@ -22,9 +23,11 @@ mod spi;
 mod table_lock;
 mod text;
 mod transaction_end;
+mod transaction_lock;
 mod trigger;
 
 pub use bounded_jsonb::BoundedJsonb;
+pub use bounded_text::{BoundedText, BoundedTexts};
 pub use catalog::{
     TableName, column_name, extension, function_exists, function_without_arguments,
     is_own_function, length, namespace_name, oids, relation, relation_exists,
@@ -53,4 +56,5 @@ pub use spi::{
 pub use table_lock::{TableLock, try_lock_table};
 pub use text::{lower, name, text_datum, texts};
 pub use transaction_end::{TransactionEnd, at_transaction_end};
+pub use transaction_lock::lock_until_end;
 pub use trigger::{trigger_is_enabled, triggers, triggers_beside, with_triggers};

@@ -6,19 +6,26 @@ use pgrx::prelude::*;
 use plugin_webhooks_core::endpoint;
 
 use super::ownership::check_owned;
+use super::room;
 use crate::caller::{self, rate_limit};
 use crate::error::{Error, Result, required, required_text};
-use crate::pg::{self, Jsonb};
+use crate::limits::{self, NewConfig, ShortText};
+use crate::pg::{self, BoundedJsonb, Jsonb};
+use crate::settings;
 use crate::status::InstallationStatus;
 use crate::text_enum::TextEnum;
 
 /// JSON null means the same as no value; anything else must be a usable configuration.
-fn checked_config(config: Option<Jsonb>) -> Result<Option<Jsonb>> {
-    let Some(config) = config.filter(|config| config.0 != "null") else {
+fn checked_config(config: Option<NewConfig>) -> Result<Option<Jsonb>> {
+    let Some(BoundedJsonb(config)) = config else {
         return Ok(None);
     };
-    endpoint::validate(&config.0).map_err(Error::Config)?;
-    Ok(Some(config))
+    let config = config.ok_or_else(|| Error::Config(endpoint::too_long()))?;
+    if config == "null" {
+        return Ok(None);
+    }
+    endpoint::validate(&config).map_err(Error::Config)?;
+    Ok(Some(Jsonb(config)))
 }
 
 fn checked_status(word: &str) -> Result<InstallationStatus> {
@@ -37,23 +44,42 @@ fn checked_status(word: &str) -> Result<InstallationStatus> {
     })
 }
 
-fn blank_to_null(text: Option<&str>) -> Option<&str> {
-    text.map(str::trim).filter(|text| !text.is_empty())
+/// Waits for other installations of the tenant, and raises when there is no room for one more.
+fn check_room(tenant: Uuid, plugin: Uuid) -> Result<()> {
+    let most = settings::max_installations();
+    let full = room::is_full(
+        room::Of::Tenant(tenant),
+        "SELECT NOT EXISTS (SELECT FROM int.plugin_installations WHERE tenant_id = $1 AND plugin_id = $2)
+            AND (SELECT pg_catalog.count(*) FROM int.plugin_installations WHERE tenant_id = $1) >= $3",
+        &[tenant.into(), plugin.into(), most.into()],
+    );
+    if full {
+        return Err(Error::Full {
+            owner: "tenant",
+            rows: "installations",
+            most,
+            setting: "max_installations",
+        }
+        .into());
+    }
+    Ok(())
 }
 
 #[pg_extern(sql = false)]
 fn rpc_install_plugin(
     p_tenant_id: Option<Uuid>,
     p_plugin_key: Option<&str>,
-    p_secret_ref: Option<&str>,
-    p_config: Option<Jsonb>,
+    p_secret_ref: Option<ShortText>,
+    p_config: Option<NewConfig>,
 ) -> Result<Option<Uuid>> {
     let caller = caller::authorize(p_tenant_id)?;
     rate_limit::INSTALL.count(&caller)?;
     let key = required_text("p_plugin_key", p_plugin_key)?;
+    let secret_ref = limits::secret_ref("p_secret_ref", p_secret_ref)?;
     let config = checked_config(p_config)?;
     let plugin = pg::one::<Uuid>("SELECT id FROM int.plugins WHERE key = $1", &[key.into()])
         .ok_or(Error::Unknown("plugin"))?;
+    check_room(caller.tenant, plugin)?;
     Ok(pg::write_returning::<Uuid>(
         "INSERT INTO int.plugin_installations AS i (tenant_id, plugin_id, secret_ref, config, installed_by)
          VALUES ($1, $2, $3, $4, $5)
@@ -64,7 +90,7 @@ fn rpc_install_plugin(
         &[
             caller.tenant.into(),
             plugin.into(),
-            blank_to_null(p_secret_ref).into(),
+            secret_ref.filter(|name| !name.is_empty()).into(),
             config.into(),
             caller.user.into(),
         ],
@@ -76,13 +102,14 @@ fn rpc_update_plugin_installation(
     p_tenant_id: Option<Uuid>,
     p_installation_id: Option<Uuid>,
     p_status: Option<&str>,
-    p_secret_ref: Option<&str>,
-    p_config: Option<Jsonb>,
+    p_secret_ref: Option<ShortText>,
+    p_config: Option<NewConfig>,
 ) -> Result<()> {
     let caller = caller::authorize(p_tenant_id)?;
     rate_limit::UPDATE.count(&caller)?;
     let installation = required("p_installation_id", p_installation_id)?;
     let status = p_status.map(checked_status).transpose()?;
+    let secret_ref = limits::secret_ref("p_secret_ref", p_secret_ref)?;
     let config = checked_config(p_config)?;
     check_owned(&caller, installation)?;
     // A blank secret_ref removes it; null keeps it.
@@ -96,7 +123,7 @@ fn rpc_update_plugin_installation(
         &[
             installation.into(),
             status.map(InstallationStatus::as_str).into(),
-            p_secret_ref.map(str::trim).into(),
+            secret_ref.into(),
             config.into(),
         ],
     );

@@ -5,4 +5,5 @@
 mod installation;
 mod ownership;
 mod plugin;
+mod room;
 mod subscription;

@@ -5,15 +5,23 @@ use pgrx::Uuid;
 use pgrx::prelude::*;
 
 use super::ownership::check_owned;
+use super::room;
 use crate::caller::{self, rate_limit};
 use crate::change::Operation;
-use crate::error::{Error, Result, required, required_text};
+use crate::error::{Error, Result, required};
+use crate::limits::{self, Names, ShortText};
 use crate::pg;
+use crate::settings;
 use crate::text_enum::TextEnum;
 
 /// The operations in their canonical order, each once.
-fn checked_operations(operations: Option<Vec<Option<String>>>) -> Result<Vec<String>> {
-    let given = required("p_operations", operations)?;
+fn checked_operations(operations: Option<Names>) -> Result<Vec<String>> {
+    let given = required("p_operations", operations)?
+        .0
+        .ok_or_else(|| Error::TooLarge {
+            name: "p_operations",
+            most: words(Operation::ALL).join(", "),
+        })?;
     if given.is_empty() {
         return Err(Error::Required("p_operations").into());
     }
@@ -42,29 +50,48 @@ fn words(operations: &[Operation]) -> Vec<String> {
         .collect()
 }
 
-/// Null and empty both mean: every update. Null elements are dropped.
-fn checked_allowlist(fields: Option<Vec<Option<String>>>) -> Option<Vec<String>> {
-    let fields: Vec<String> = fields?.into_iter().flatten().collect();
-    (!fields.is_empty()).then_some(fields)
+/// Waits for other subscriptions of the installation, and raises when there is no room for one more.
+fn check_room(installation: Uuid, schema: &str, table: &str) -> Result<()> {
+    let most = settings::max_subscriptions();
+    let full = room::is_full(
+        room::Of::Installation(installation),
+        "SELECT NOT EXISTS (SELECT FROM int.plugin_webhook_subscriptions
+                            WHERE plugin_installation_id = $1 AND table_schema = $2 AND table_name = $3)
+            AND (SELECT pg_catalog.count(*) FROM int.plugin_webhook_subscriptions
+                 WHERE plugin_installation_id = $1) >= $4",
+        &[installation.into(), schema.into(), table.into(), most.into()],
+    );
+    if full {
+        return Err(Error::Full {
+            owner: "installation",
+            rows: "subscriptions",
+            most,
+            setting: "max_subscriptions",
+        }
+        .into());
+    }
+    Ok(())
 }
 
 #[pg_extern(sql = false)]
 fn rpc_upsert_plugin_webhook_subscription(
     p_tenant_id: Option<Uuid>,
     p_installation_id: Option<Uuid>,
-    p_table_schema: Option<&str>,
-    p_table_name: Option<&str>,
-    p_operations: Option<Vec<Option<String>>>,
-    p_changed_fields_allowlist: Option<Vec<Option<String>>>,
+    p_table_schema: Option<ShortText>,
+    p_table_name: Option<ShortText>,
+    p_operations: Option<Names>,
+    p_changed_fields_allowlist: Option<Names>,
     p_include_payload: Option<bool>,
 ) -> Result<Option<Uuid>> {
     let caller = caller::authorize(p_tenant_id)?;
     rate_limit::SUBSCRIBE.count(&caller)?;
     let installation = required("p_installation_id", p_installation_id)?;
-    let schema = required_text("p_table_schema", p_table_schema)?;
-    let table = required_text("p_table_name", p_table_name)?;
+    let schema = limits::name("p_table_schema", p_table_schema)?;
+    let table = limits::name("p_table_name", p_table_name)?;
     let operations = checked_operations(p_operations)?;
+    let allowlist = limits::columns("p_changed_fields_allowlist", p_changed_fields_allowlist)?;
     check_owned(&caller, installation)?;
+    check_room(installation, &schema, &table)?;
     Ok(pg::write_returning::<Uuid>(
         "INSERT INTO int.plugin_webhook_subscriptions AS s
              (plugin_installation_id, table_schema, table_name, operations, changed_fields_allowlist, include_payload)
@@ -80,7 +107,7 @@ fn rpc_upsert_plugin_webhook_subscription(
             schema.into(),
             table.into(),
             operations.into(),
-            checked_allowlist(p_changed_fields_allowlist).into(),
+            allowlist.into(),
             p_include_payload.unwrap_or(false).into(),
         ],
     ))

@@ -11,6 +11,7 @@ use pgrx::prelude::*;
 use zeroize::Zeroizing;
 
 use crate::error::{Result, required};
+use crate::limits::ShortText;
 use crate::pg;
 
 /// A secret, wiped when dropped.
@@ -28,11 +29,11 @@ pub fn by_name(name: &str) -> Result<Option<Plaintext>> {
 
 /// The signing secret of an installation, or `None`.
 fn of_installation(installation: Uuid) -> Result<Option<Plaintext>> {
-    let name = pg::one::<String>(
+    let name = pg::one::<ShortText>(
         "SELECT secret_ref FROM int.plugin_installations WHERE id = $1",
         &[installation.into()],
     );
-    match name {
+    match name.and_then(|name| name.0) {
         Some(name) => by_name(&name),
         None => Ok(None),
     }

@@ -27,6 +27,26 @@ pub enum Dispatch {
 
 static DISPATCH: GucSetting<Dispatch> = GucSetting::<Dispatch>::new(Dispatch::OnCommit);
 
+/// Far more than there are plugins: a tenant that installs in a loop ends here.
+static MAX_INSTALLATIONS: Integer = Integer {
+    name: c"plugin_webhooks.max_installations",
+    value: GucSetting::<i32>::new(1_000),
+    range: 1..=1_000_000,
+    flags: PLAIN,
+    summary: c"Installations that a tenant may have.",
+    detail: c"Those that are there stay when it is lowered.",
+};
+
+/// Each session that writes for the tenant remembers all of them.
+static MAX_SUBSCRIPTIONS: Integer = Integer {
+    name: c"plugin_webhooks.max_subscriptions",
+    value: GucSetting::<i32>::new(1_000),
+    range: 1..=1_000_000,
+    flags: PLAIN,
+    summary: c"Subscriptions that an installation may have.",
+    detail: c"Those that are there stay when it is lowered.",
+};
+
 /// Each is a thread: 64 saturate two cores with fast receivers and hide 10 ms of latency at 6,000 a second.
 static MAX_IN_FLIGHT: Integer = Integer {
     name: c"plugin_webhooks.max_in_flight",
@@ -224,6 +244,8 @@ pub fn define() {
         PLAIN,
     );
     for setting in [
+        &MAX_INSTALLATIONS,
+        &MAX_SUBSCRIPTIONS,
         &MAX_IN_FLIGHT,
         &MAX_IN_FLIGHT_PER_INSTALLATION,
         &MAX_SLOW_IN_FLIGHT,
@@ -254,6 +276,16 @@ pub fn define() {
 
 pub fn dispatch() -> Dispatch {
     DISPATCH.get()
+}
+
+/// How many installations a tenant may have.
+pub fn max_installations() -> i64 {
+    MAX_INSTALLATIONS.value.get().into()
+}
+
+/// How many subscriptions an installation may have.
+pub fn max_subscriptions() -> i64 {
+    MAX_SUBSCRIPTIONS.value.get().into()
 }
 
 pub fn require_signature() -> bool {

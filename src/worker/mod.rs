@@ -2,13 +2,15 @@
 //!
 //! - `registration`, `launcher`: which processes run; `lock`: that there is one worker a database.
 //! - `main_loop`, `connection`, `latch`, `transaction`: the worker's life, session, waiting, transactions.
-//! - `dispatcher`: one tick, a look at the queue; `gate`: whether this database may send; `prepare`: from a row to
-//!   a signed request; `threads`, `in_flight`: sending; `outcome`, `unsettled`: what follows.
+//! - `dispatcher`: one tick, a look at the queue; `gate`: whether this database may send; `endpoints`: where
+//!   deliveries go; `prepare`: from a row to a signed request; `threads`, `in_flight`: sending; `outcome`,
+//!   `unsettled`: what follows.
 //! - `purge_schedule`, `foreign_keys_schedule`: what the worker does beside delivering.
 //! - `processor`: dispatch on demand, in the caller's session.
 
 mod connection;
 mod dispatcher;
+mod endpoints;
 mod foreign_keys_schedule;
 mod gate;
 mod in_flight;

@@ -6,13 +6,15 @@ use std::time::Instant;
 
 use pgrx::Uuid;
 use pgrx::prelude::*;
-use plugin_webhooks_core::endpoint::{self, Unusable};
+use plugin_webhooks_core::endpoint::Unusable;
 use plugin_webhooks_core::failure::FailureKind;
 use plugin_webhooks_core::request::Request;
 use plugin_webhooks_core::signature;
 
+use super::endpoints::{Endpoints, SecretRef, Target};
 use super::in_flight::Attempt;
 use crate::delivery::queue::Claimed;
+use crate::limits::SECRET_REF_CHARACTERS;
 use crate::secrets::Plaintext;
 use crate::{error, pg, secrets, settings};
 
@@ -43,9 +45,10 @@ struct Unreadable {
 /// The secrets of one claim, by name: each is read once.
 type Secrets = HashMap<String, Result<Option<Plaintext>, Unreadable>>;
 
-/// Remembers which installations it has warned of.
+/// Remembers endpoints, and which installations it has warned of.
 #[derive(Default)]
 pub struct Preparer {
+    endpoints: Endpoints,
     warned: HashSet<Uuid>,
 }
 
@@ -61,11 +64,14 @@ impl Preparer {
         claimed: Vec<Claimed>,
         claim_id: i64,
     ) -> (Vec<Prepared>, Vec<Unsendable>) {
+        let targets = self
+            .endpoints
+            .of(claimed.iter().map(|delivery| delivery.installation));
         let mut secrets = Secrets::new();
         let mut prepared = Vec::with_capacity(claimed.len());
         let mut unsendable = Vec::new();
         for delivery in claimed {
-            match self.request(delivery, claim_id, &mut secrets) {
+            match self.request(delivery, claim_id, &targets, &mut secrets) {
                 Ok(request) => prepared.push(request),
                 Err(reason) => unsendable.push(reason),
             }
@@ -77,6 +83,7 @@ impl Preparer {
         &mut self,
         mut delivery: Claimed,
         claim_id: i64,
+        targets: &HashMap<Uuid, Target>,
         secrets: &mut Secrets,
     ) -> Result<Prepared, Unsendable> {
         let body = delivery.body.take();
@@ -90,16 +97,33 @@ impl Preparer {
             schedule: None,
             started: Instant::now(),
         };
+        let too_long = |what: &str| format!("the {what} is too long to send");
         let Some(body) = body else {
             return Err(Unsendable {
                 attempt,
                 kind: FailureKind::Payload,
                 dead: true,
-                reason: "the payload is too long to send".into(),
+                reason: too_long("payload"),
             });
         };
-        let endpoint = match endpoint::read_stored(delivery.config.as_deref()) {
-            Ok(endpoint) => endpoint,
+        let Some(event_type) = delivery.event_type.take() else {
+            return Err(Unsendable {
+                attempt,
+                kind: FailureKind::Payload,
+                dead: true,
+                reason: too_long("event type"),
+            });
+        };
+        let Some(target) = targets.get(&delivery.installation) else {
+            return Err(Unsendable {
+                attempt,
+                kind: FailureKind::Setting,
+                dead: false,
+                reason: "the installation is gone".into(),
+            });
+        };
+        let endpoint = match &*target.endpoint {
+            Ok(endpoint) => endpoint.clone(),
             Err(unusable) => {
                 return Err(Unsendable {
                     attempt,
@@ -110,7 +134,7 @@ impl Preparer {
             }
         };
         attempt.schedule.clone_from(&endpoint.retry_schedule);
-        let signature = match self.sign(&delivery, &body, secrets) {
+        let signature = match self.sign(delivery.installation, &target.secret_ref, &body, secrets) {
             Ok(signature) => signature,
             Err(reason) => {
                 return Err(Unsendable {
@@ -125,7 +149,7 @@ impl Preparer {
             attempt,
             request: Request {
                 delivery_id: delivery.id.to_string(),
-                event_type: delivery.event_type,
+                event_type,
                 body,
                 signature,
                 endpoint,
@@ -136,24 +160,30 @@ impl Preparer {
     /// The signature of the body, `None` for an unsigned delivery, or why there is none.
     fn sign(
         &mut self,
-        delivery: &Claimed,
+        installation: Uuid,
+        secret_ref: &SecretRef,
         body: &str,
         secrets: &mut Secrets,
     ) -> Result<Option<String>, String> {
-        if let Some(name) = delivery.secret_ref.as_deref() {
+        if let SecretRef::TooLong = secret_ref {
+            return Err(format!(
+                "secret_ref is longer than {SECRET_REF_CHARACTERS} characters"
+            ));
+        }
+        if let SecretRef::Name(name) = secret_ref {
             let secret = secrets
-                .entry(name.to_string())
+                .entry(name.clone())
                 .or_insert_with(|| read_secret(name));
             match secret {
                 Ok(Some(secret)) => {
                     // The next trouble is worth a new warning.
-                    self.warned.remove(&delivery.installation);
+                    self.warned.remove(&installation);
                     return Ok(Some(signature::sign(secret.as_bytes(), body.as_bytes())));
                 }
                 Ok(None) => {}
                 Err(Unreadable { reason, remedy }) => {
                     self.warn_once(
-                        delivery.installation,
+                        installation,
                         &format!("its signing secret cannot be read: {reason}"),
                         remedy,
                     );
@@ -168,9 +198,9 @@ impl Preparer {
             );
         }
         // An installation without secret_ref never wanted a signature.
-        if delivery.secret_ref.is_some() {
+        if let SecretRef::Name(_) = secret_ref {
             self.warn_once(
-                delivery.installation,
+                installation,
                 "secret_ref resolves to no secret, its deliveries go out unsigned",
                 NO_SECRET_REMEDY,
             );

@@ -166,7 +166,15 @@ fn filled(receiver: &Receiver) -> Database {
     tenant.wait_delivered(&mut client, SOON);
     execute(
         &mut client,
-        "select plugin_webhooks.create_secret('s', 'a secret');
+        // Rows from before the limits travel, too.
+        "set session_replication_role = replica;
+         update int.plugin_webhook_subscriptions
+         set changed_fields_allowlist = array_fill('x'::text, array[1601]), updated_at = 'yesterday';
+         update int.plugin_installations
+         set secret_ref = repeat('x', 201), config = config || jsonb_build_object('x', repeat('x', 70000)),
+             updated_at = 'yesterday';
+         reset session_replication_role;
+         select plugin_webhooks.create_secret('s', 'a secret');
          create function public.handle(tenant uuid, data jsonb) returns jsonb language sql as $$ select data $$;
          select plugin_webhooks.register_action('a.b', 'public.handle(uuid,jsonb)');
          grant usage on schema audit to pg_monitor;

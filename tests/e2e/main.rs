@@ -15,6 +15,7 @@ mod private_server;
 mod purge;
 mod retry;
 mod secrets;
+mod sizes;
 mod takeover;
 mod upgrade;
 mod worker;

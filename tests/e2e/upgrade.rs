@@ -190,6 +190,14 @@ fn data_and_deliveries_under_way_survive() {
         tenant.insert_items(&mut client, 2);
         wait_until(SOON, "two requests under way", || receiver.count() == 5);
 
+        // Rows beyond what may be stored from now on stay, and serve.
+        execute(
+            &mut client,
+            "update int.plugin_installations
+             set config = config || jsonb_build_object('x', repeat('x', 70000)), updated_at = 'yesterday';
+             update int.plugin_webhook_subscriptions
+             set changed_fields_allowlist = array_fill('x'::text, array[1601]), updated_at = 'yesterday'",
+        );
         let before: String = value(&mut client, DATA);
         execute(&mut client, UPDATE);
         assert_eq!(value::<String>(&mut client, DATA), before, "{from}");

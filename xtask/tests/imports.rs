@@ -16,7 +16,7 @@ const CRATES: [&str; 4] = [
 ];
 
 /// The rooms of the extension. A room imports from layers below its own, never from beside or above.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 10] = [
     &["lib"],
     &["compat"],
     &["rpc", "inbound", "audit", "worker"],
@@ -24,6 +24,7 @@ const LAYERS: [&[&str]; 9] = [
     &["delivery"],
     &["secrets", "references", "caller"],
     &["instance", "wake"],
+    &["limits"],
     &["change", "status", "tables", "settings", "error"],
     &["pg", "text_enum"],
 ];

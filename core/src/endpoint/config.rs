@@ -23,8 +23,10 @@ use crate::{
     retry::{MAX_DELAY, MAX_DELAYS, MIN_DELAY, Schedule},
 };
 
-/// Longest configuration that is accepted, in bytes as PostgreSQL prints it.
-const MAX_CONFIG_BYTES: usize = 1024 * 1024;
+/// Longest configuration that may be stored, in bytes as PostgreSQL prints it.
+pub const MAX_CONFIG_BYTES: usize = 64 * 1024;
+/// Longest configuration that is read: what could be stored before there was the limit above.
+pub const MAX_READ_CONFIG_BYTES: usize = 1024 * 1024;
 /// Timeout of an attempt when `timeout_ms` is absent or not a number.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(15_000);
 /// Shortest timeout: smaller numbers count as this.
@@ -66,7 +68,7 @@ impl Endpoint {
 /// Checks a configuration that a tenant wants to store.
 ///
 /// `config_json` is what PostgreSQL prints for the jsonb. It has to be an object of at most
-/// `MAX_CONFIG_BYTES`. These keys have a meaning, and `null` means absent for each; all other keys
+/// [`MAX_CONFIG_BYTES`]. These keys have a meaning, and `null` means absent for each; all other keys
 /// are the plugin's own, are not looked at and may nest as deeply as PostgreSQL allows:
 ///
 /// - `webhook_url`: text, an absolute `http` or `https` URL with a host, without credentials,
@@ -83,11 +85,7 @@ impl Endpoint {
 /// The first rule that is broken.
 pub fn validate(config_json: &str) -> Result<(), ConfigError> {
     if config_json.len() > MAX_CONFIG_BYTES {
-        return Err(ConfigError::new(
-            "config",
-            format!("the configuration is longer than {MAX_CONFIG_BYTES} bytes"),
-            "Keep only what is needed to send; each delivery reads it.",
-        ));
+        return Err(too_long());
     }
     let config = Config::read(config_json).ok_or_else(|| {
         ConfigError::new(
@@ -109,6 +107,16 @@ pub fn validate(config_json: &str) -> Result<(), ConfigError> {
         validate_retry_schedule(value)?;
     }
     Ok(())
+}
+
+/// The error for a configuration of more than [`MAX_CONFIG_BYTES`].
+#[must_use]
+pub fn too_long() -> ConfigError {
+    ConfigError::too_long(
+        "config",
+        format!("the configuration is longer than {MAX_CONFIG_BYTES} bytes"),
+        "Keep only what is needed to send.",
+    )
 }
 
 /// Reads a stored configuration, whatever it holds.

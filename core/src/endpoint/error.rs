@@ -11,6 +11,8 @@ pub struct ConfigError {
     pub message: String,
     /// What to do about it.
     pub hint: String,
+    /// Whether it is too long, and not wrong in itself.
+    pub too_long: bool,
 }
 
 impl ConfigError {
@@ -23,6 +25,19 @@ impl ConfigError {
             field: field.into(),
             message: message.into(),
             hint: hint.into(),
+            too_long: false,
+        }
+    }
+
+    /// For a value that is longer than it may be.
+    pub(super) fn too_long(
+        field: impl Into<String>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self {
+            too_long: true,
+            ..Self::new(field, message, hint)
         }
     }
 }

@@ -8,7 +8,10 @@ mod json;
 mod url;
 
 pub use self::{
-    config::{DEFAULT_TIMEOUT, Endpoint, MAX_TIMEOUT, MIN_TIMEOUT, read_stored, validate},
+    config::{
+        DEFAULT_TIMEOUT, Endpoint, MAX_CONFIG_BYTES, MAX_READ_CONFIG_BYTES, MAX_TIMEOUT,
+        MIN_TIMEOUT, read_stored, too_long, validate,
+    },
     error::{ConfigError, Unusable},
 };
 

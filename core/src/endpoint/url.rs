@@ -60,7 +60,11 @@ pub(super) fn validate(value: &RawValue) -> Result<(), ConfigError> {
     };
     let text = text(value).ok_or_else(|| error("is not a text"))?;
     if text.chars().count() > MAX_URL_CHARS {
-        return Err(error(&format!("has more than {MAX_URL_CHARS} characters")));
+        return Err(ConfigError::too_long(
+            "webhook_url",
+            format!("webhook_url has more than {MAX_URL_CHARS} characters"),
+            "Use a shorter URL.",
+        ));
     }
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(error("contains white space or control characters"));

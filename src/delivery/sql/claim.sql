@@ -21,7 +21,5 @@ WITH candidate AS (
 UPDATE int.plugin_delivery_queue AS q
 SET status = 'sending', claim_id = $3, lease_expires_at = pg_catalog.clock_timestamp() + $4,
     sent_at = pg_catalog.clock_timestamp(), updated_at = pg_catalog.clock_timestamp()
-FROM int.plugin_installations AS i
-WHERE q.id = ANY (ARRAY(SELECT fitting.id FROM fitting)) AND i.id = q.plugin_installation_id
-RETURNING q.id, q.plugin_installation_id, q.event_type, q.payload, q.attempts,
-          i.config, i.secret_ref, q.tenant_id
+WHERE q.id = ANY (ARRAY(SELECT fitting.id FROM fitting))
+RETURNING q.id, q.plugin_installation_id, q.event_type, q.payload, q.attempts, q.tenant_id

@@ -1,0 +1,48 @@
+//! What the queue needs to know of the installations whose deliveries were claimed. Interprets nothing.
+
+use pgrx::{Uuid, pg_sys};
+
+use crate::limits::{ShortText, StoredConfig};
+use crate::{pg, tables};
+
+const INSTALLATIONS: &str = include_str!("sql/installations.sql");
+
+/// Where deliveries of one installation go.
+pub struct Installation {
+    pub id: Uuid,
+    /// Tells this version of the row from every other.
+    pub version: String,
+    pub secret_ref: Option<ShortText>,
+    /// `None` when the version is the known one.
+    pub config: Option<Option<StoredConfig>>,
+}
+
+/// Reads installations by their ids, each once; with an id goes the version whose configuration is known already.
+pub fn read(ids: Vec<Uuid>, known: Vec<Option<String>>) -> Vec<Installation> {
+    let types = [
+        pg_sys::BuiltinOid::UUIDARRAYOID,
+        pg_sys::BuiltinOid::TEXTARRAYOID,
+    ];
+    // The claim saw rows that are younger than the transaction's snapshot; so must this.
+    pg::as_owner_of(tables::QUEUE, || {
+        pg::with_latest_snapshot(|| {
+            let args = [ids.into(), known.into()];
+            pg::run_kept(INSTALLATIONS, &types, &args, |table| {
+                let mut found = Vec::with_capacity(table.len());
+                for row in table {
+                    let Some(id) = row.get::<Uuid>(1)? else {
+                        continue;
+                    };
+                    let known = row.get::<bool>(3)? == Some(true);
+                    found.push(Installation {
+                        id,
+                        version: row.get::<String>(2)?.unwrap_or_default(),
+                        secret_ref: row.get::<ShortText>(4)?,
+                        config: (!known).then(|| row.get::<StoredConfig>(5)).transpose()?,
+                    });
+                }
+                Ok(found)
+            })
+        })
+    })
+}
