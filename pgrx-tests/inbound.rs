@@ -3,53 +3,14 @@
 
 #[pgrx::pg_schema]
 mod tests {
+    use crate::pgrx_tests::partner::{NOOP, NOOP_ANSWER, SECRET, anon, call, desk, sign, signed};
     use crate::pgrx_tests::support::{
         Caller, Failure, Tenant, early_in_the_minute, operator, plain_role, text, uuid,
     };
     use pgrx::prelude::*;
     use plugin_webhooks_core::signature;
 
-    const SECRET: &str = "sécret";
-    const NOOP: &str = r#"{"action": "noop"}"#;
-    const NOOP_ANSWER: &str = r#"{"ok": true, "action": "noop"}"#;
-
-    /// A tenant whose installation of "desk" has a secret.
-    fn desk() -> Tenant {
-        let tenant = Tenant::with_plugin("desk");
-        operator().run(&format!(
-            "select plugin_webhooks.create_secret('{SECRET}', 'desk_secret')"
-        ));
-        operator().run("update int.plugin_installations set secret_ref = 'desk_secret'");
-        tenant
-    }
-
-    fn sign(secret: &str, payload: &str) -> String {
-        let printed = operator().value(&format!("{}::jsonb", text(payload)));
-        signature::sign(secret.as_bytes(), printed.as_bytes())
-    }
-
-    fn call(plugin: &str, installation: &str, payload: &str, signature: &str) -> String {
-        format!(
-            "public.rpc_plugin_ingest_webhook(p_plugin_key => {}, p_installation_id => '{installation}',
-                 p_payload => {}, p_signature => {})",
-            text(plugin),
-            text(payload),
-            text(signature)
-        )
-    }
-
-    fn signed(tenant: &Tenant, payload: &str) -> String {
-        call(
-            "desk",
-            &tenant.installation,
-            payload,
-            &sign(SECRET, payload),
-        )
-    }
-
-    fn anon() -> Caller {
-        Caller::role_with("anon", r#"{"role": "anon"}"#)
-    }
+    const BLANKS: [&str; 3] = ["null", "''", r"E' \t\n'"];
 
     fn refused(tenant: &Tenant, payload: &str, sqlstate: &str) -> Failure {
         anon().refused(&signed(tenant, payload), sqlstate)
@@ -78,7 +39,7 @@ mod tests {
     }
 
     #[pg_extern]
-    fn each_argument_of_a_call_is_required() {
+    fn each_argument_of_a_call_but_the_signature_is_required() {
         let desk = desk();
         let good = [
             "'desk'".to_owned(),
@@ -86,17 +47,9 @@ mod tests {
             text(NOOP),
             text(&sign(SECRET, NOOP)),
         ];
-        let names = [
-            "p_plugin_key",
-            "p_installation_id",
-            "p_payload",
-            "p_signature",
-        ];
+        let names = ["p_plugin_key", "p_installation_id", "p_payload"];
         for (position, name) in names.into_iter().enumerate() {
-            let blanks: &[&str] = match position {
-                0 | 3 => &["null", "''", r"E' \t\n'"],
-                _ => &["null"],
-            };
+            let blanks: &[&str] = if position == 0 { &BLANKS } else { &["null"] };
             for blank in blanks {
                 let mut arguments = good.clone();
                 arguments[position] = (*blank).to_owned();
@@ -105,6 +58,20 @@ mod tests {
                 assert!(failure.message.contains(name), "{failure:?}");
                 assert!(failure.hint.is_some_and(|hint| hint.contains(name)));
             }
+        }
+    }
+
+    #[pg_extern]
+    fn a_null_or_blank_signature_is_a_wrong_one() {
+        let desk = desk();
+        for blank in BLANKS {
+            let call = format!(
+                "public.rpc_plugin_ingest_webhook('desk', '{}', {}, {blank})",
+                desk.installation,
+                text(NOOP)
+            );
+            let failure = anon().refused(&call, "42501");
+            assert_eq!(failure.message, "wrong signature");
         }
     }
 
@@ -336,6 +303,107 @@ mod tests {
             caller.refused_with_hint(&one, "54000", "Wait a minute");
         }
         assert_eq!(anon().value(&two), NOOP_ANSWER);
+    }
+
+    #[pg_extern]
+    fn only_calls_that_succeed_are_counted() {
+        let desk = desk();
+        early_in_the_minute();
+        let unsigned = call("desk", &desk.installation, NOOP, "00");
+        for _ in 0..121 {
+            anon().refused(&unsigned, "42501");
+            refused(&desk, r#"{"action": "unknown"}"#, "22023");
+        }
+        let good = signed(&desk, NOOP);
+        for _ in 0..120 {
+            anon().run(&format!("select {good}"));
+        }
+        anon().refused(&good, "54000");
+        anon().refused(&unsigned, "42501");
+    }
+
+    /// The host's function is for users: it raises for none.
+    #[pg_extern]
+    fn the_hosts_limiter_counts_for_whoever_installed_the_plugin() {
+        let desk = desk();
+        let user = uuid();
+        operator().run("create schema util");
+        operator().run("create table util.asked (args text)");
+        operator().run(
+            "create function util.check_rate_limit(p_operation text, p_key text, p_max int, p_minutes int,
+                 p_user uuid, p_tenant uuid) returns boolean language plpgsql as
+             $$ begin
+                 if p_user is null then raise exception 'nobody' using errcode = '28000'; end if;
+                 insert into util.asked
+                     values (concat_ws(' ', p_operation, p_key, p_max, p_minutes, p_user, p_tenant));
+                 return (select count(*) <= p_max from util.asked);
+             end $$",
+        );
+        let good = signed(&desk, NOOP);
+        early_in_the_minute();
+        for _ in 0..120 {
+            assert_eq!(anon().value(&good), NOOP_ANSWER);
+        }
+        anon().refused_with_hint(&good, "54000", "Wait a minute");
+        assert_eq!(operator().count("util.asked"), 0);
+
+        operator().run(&format!(
+            "update int.plugin_installations set installed_by = '{user}'"
+        ));
+        for _ in 0..120 {
+            assert_eq!(anon().value(&good), NOOP_ANSWER);
+        }
+        anon().refused_with_hint(&good, "54000", "Wait a minute");
+        assert_eq!(
+            operator().rows("select distinct args from util.asked"),
+            [format!(
+                "(\"rpc_plugin_ingest_webhook {} 120 1 {user} {}\")",
+                desk.installation, desk.id
+            )]
+        );
+    }
+
+    #[pg_extern]
+    fn a_partner_cannot_tell_why_there_is_no_secret() {
+        let desk = desk();
+        let failures: Vec<String> = ["null", "'unknown'", "''", "'unreadable'"]
+            .iter()
+            .map(|secret_ref| {
+                operator().run(&format!(
+                    "update int.plugin_installations set secret_ref = {secret_ref}"
+                ));
+                if *secret_ref == "'unreadable'" {
+                    operator().run(
+                        "update plugin_webhooks.secrets set name = 'unreadable', ciphertext = '\\x00'",
+                    );
+                }
+                format!("{:?}", refused(&desk, NOOP, "28000"))
+            })
+            .collect();
+        assert!(
+            failures.iter().all(|failure| *failure == failures[0]),
+            "{failures:#?}"
+        );
+    }
+
+    #[pg_extern]
+    fn an_error_of_the_vault_is_for_the_server_log() {
+        let desk = desk();
+        let of_the_store = {
+            operator().run("update int.plugin_installations set secret_ref = null");
+            format!("{:?}", refused(&desk, NOOP, "28000"))
+        };
+        operator().run("update int.plugin_installations set secret_ref = 'desk_secret'");
+        operator().run("create schema vault");
+        operator().run(
+            "create function vault.decrypt(name text) returns text language plpgsql as
+             $$ begin raise exception 'the root key is not in /etc/vault' using hint = name; end $$",
+        );
+        operator().run(
+            "create view vault.decrypted_secrets as
+             select 'desk_secret'::text as name, vault.decrypt('desk_secret') as decrypted_secret",
+        );
+        assert_eq!(format!("{:?}", refused(&desk, NOOP, "28000")), of_the_store);
     }
 
     #[pg_extern]

@@ -3,6 +3,7 @@
 //! second session; those are shown by the end-to-end tests.
 #![allow(clippy::unwrap_used)]
 
+mod partner;
 mod support;
 
 mod audit;
@@ -12,6 +13,7 @@ mod documentation;
 mod enqueue;
 mod foreign_rows;
 mod inbound;
+mod inbound_ids;
 mod installation;
 mod limits;
 mod operator;

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[pg_extern]
-    fn no_role_reads_secrets_actions_or_rate_limits() {
+    fn no_role_reads_the_tables_of_the_extensions_own_schema() {
         operator()
             .run("grant usage on schema plugin_webhooks to anon, authenticated, service_role");
         plain_role("plain_peeker");
@@ -188,6 +188,7 @@ mod tests {
                 "secrets",
                 "actions",
                 "rate_limits",
+                "inbound_ids",
                 "secret_names",
                 "inbound_actions",
                 "health",

@@ -435,6 +435,7 @@ mod tests {
                 "(int.plugin_webhook_subscriptions)",
                 "(int.plugins)",
                 "(plugin_webhooks.actions)",
+                "(plugin_webhooks.inbound_ids)",
                 "(plugin_webhooks.instance)",
                 "(plugin_webhooks.replaced)",
                 "(plugin_webhooks.secrets)",

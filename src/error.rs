@@ -52,6 +52,18 @@ pub enum Error {
     UnknownAction(String),
     NoSigningSecret,
     WrongSignature,
+    /// A signed payload names another installation than the one that is called.
+    OtherInstallation,
+    /// A signed payload of another time.
+    OldCall,
+    /// A member of a payload that is not of its form.
+    Member(&'static str),
+    /// A member of a payload that plugin_webhooks.require_inbound_id asks for.
+    MissingMember(&'static str),
+    /// A call that calls itself with its own id.
+    CallRunning,
+    /// The answer to a call with an id.
+    AnswerTooLong,
     RateLimit {
         operation: &'static str,
         max: i32,
@@ -115,7 +127,9 @@ impl Error {
             | Self::MissingPermission(_)
             | Self::ForeignInstallation
             | Self::ForeignReference(_)
-            | Self::WrongSignature => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            | Self::WrongSignature
+            | Self::OtherInstallation
+            | Self::OldCall => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
             // 23514
             Self::Required(_)
             | Self::Invalid { .. }
@@ -129,9 +143,15 @@ impl Error {
             | Self::NoReferencedRow { .. }
             | Self::StillReferenced { .. } => Code::ERRCODE_FOREIGN_KEY_VIOLATION,
             // 22023
-            Self::Config(_) | Self::UnknownAction(_) => Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            Self::Config(_) | Self::UnknownAction(_) | Self::Member(_) | Self::MissingMember(_) => {
+                Code::ERRCODE_INVALID_PARAMETER_VALUE
+            }
             // 54000
-            Self::RateLimit { .. } | Self::TooLong(_) => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            Self::RateLimit { .. } | Self::TooLong(_) | Self::AnswerTooLong => {
+                Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED
+            }
+            // 55006
+            Self::CallRunning => Code::ERRCODE_OBJECT_IN_USE,
             // 0A000
             Self::MissingHost(_) => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
             // 42710
@@ -180,6 +200,12 @@ impl Error {
             Self::UnknownAction(action) => format!("unknown action \"{action}\""),
             Self::NoSigningSecret => "no signing secret for this installation".into(),
             Self::WrongSignature => "wrong signature".into(),
+            Self::OtherInstallation => "the payload was signed for another installation".into(),
+            Self::OldCall => "timestamp of the payload is more than 300 seconds off".into(),
+            Self::Member(name) => format!("{name} of the payload is not valid"),
+            Self::MissingMember(name) => format!("{name} of the payload is missing"),
+            Self::CallRunning => "a call with this id is running in this transaction".into(),
+            Self::AnswerTooLong => "the action's answer is too long to be kept with an id".into(),
             Self::RateLimit { operation, max } => {
                 format!("rate limit exceeded: at most {max} calls of {operation} a minute")
             }
@@ -224,6 +250,17 @@ impl Error {
                 "Sign the payload as PostgreSQL prints it (p_payload::text) with HMAC-SHA256 and send \
                  the digest in hex."
             }
+            Self::OtherInstallation => {
+                "installation_id of the payload is the id of the installation that is called."
+            }
+            Self::OldCall => "Sign each call with the time it is sent at, and set the clock.",
+            Self::Member("timestamp") => "It is a number: Unix time in seconds.",
+            Self::Member(_) => "It is a text of 1 to 200 characters.",
+            Self::MissingMember(_) => {
+                "plugin_webhooks.require_inbound_id is on: each payload has a timestamp and an id."
+            }
+            Self::CallRunning => "An action cannot call itself.",
+            Self::AnswerTooLong => "An action whose calls have ids answers at most 64 KiB.",
             Self::RateLimit { .. } => "Wait a minute and try again.",
             Self::TooLong(_) => "Send less, and no numbers with huge exponents.",
             Self::TooLarge { .. } => "Shorten it.",
@@ -289,6 +326,17 @@ impl From<Error> for ErrorReport {
             None => report,
         }
     }
+}
+
+/// A line for the server log alone, with what to do about it where that is known.
+pub fn log(message: impl Into<String>, hint: Option<&str>) {
+    let code = PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION;
+    let report = ErrorReport::new(code, message.into(), "plugin_webhooks");
+    match hint {
+        Some(hint) => report.set_hint(hint),
+        None => report,
+    }
+    .report(PgLogLevel::LOG_SERVER_ONLY);
 }
 
 /// A warning for the server log and the caller, with what to do about it.

@@ -11,6 +11,7 @@ mod compat;
 mod delivery;
 mod error;
 mod inbound;
+mod inbound_ids;
 mod instance;
 mod lifecycle;
 mod limits;
@@ -102,9 +103,14 @@ extension_sql_file!(
     requires = ["actions"]
 );
 extension_sql_file!(
+    "../sql/install/30_inbound_ids.sql",
+    name = "inbound_ids",
+    requires = ["rate_limits"]
+);
+extension_sql_file!(
     "../sql/takeover/35_converge.sql",
     name = "converge",
-    requires = ["rate_limits"]
+    requires = ["inbound_ids"]
 );
 extension_sql_file!(
     "../sql/install/40_tenant_views.sql",

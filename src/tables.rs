@@ -11,4 +11,6 @@ pub const QUEUE: TableName<'static> = TableName::new(c"int", c"plugin_delivery_q
 pub const ATTEMPTS: TableName<'static> = TableName::new(c"int", c"plugin_delivery_attempts");
 pub const ENTITY_CHANGES: TableName<'static> = TableName::new(c"audit", c"entity_changes");
 pub const SECRETS: TableName<'static> = TableName::new(c"plugin_webhooks", c"secrets");
+pub const RATE_LIMITS: TableName<'static> = TableName::new(c"plugin_webhooks", c"rate_limits");
+pub const INBOUND_IDS: TableName<'static> = TableName::new(c"plugin_webhooks", c"inbound_ids");
 pub const INSTANCE: TableName<'static> = TableName::new(c"plugin_webhooks", c"instance");

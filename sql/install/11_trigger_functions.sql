@@ -51,3 +51,11 @@ CREATE OR REPLACE FUNCTION plugin_webhooks.check_references() RETURNS trigger
 COMMENT ON FUNCTION plugin_webhooks.check_references() IS
     'Trigger function ({column, schema, table} …): what the columns name must exist, where there is such a table. '
     'Raises 23503.';
+
+CREATE OR REPLACE FUNCTION plugin_webhooks.follow_host() RETURNS trigger
+    LANGUAGE c VOLATILE
+    AS 'MODULE_PATHNAME', 'follow_host_wrapper';
+COMMENT ON FUNCTION plugin_webhooks.follow_host() IS
+    'Trigger function of a host table (schema, table, column, host column, CASCADE, SET NULL or NO ACTION): what a '
+    'foreign key does when the host deletes a row, changes its key or truncates the table. Stands for a foreign key '
+    'to int.plugin_installations, too. Raises 23503.';

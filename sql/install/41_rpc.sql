@@ -76,7 +76,9 @@ CREATE OR REPLACE FUNCTION public.rpc_plugin_ingest_webhook(
     AS 'MODULE_PATHNAME', 'rpc_plugin_ingest_webhook_wrapper';
 COMMENT ON FUNCTION public.rpc_plugin_ingest_webhook(text, uuid, jsonb, text) IS
     'A partner''s call: p_signature is the hex HMAC-SHA256 of p_payload::text with the installation''s secret; '
-    'p_payload.action picks an action of the allowlist (default noop), p_payload.data is its input. Executable by '
-    'anon, authenticated, service_role. At most 120 a minute and installation. Raises 23514, P0001 (unknown '
-    'installation), 28000 (no secret), 42501 (wrong signature), 22023 (unknown action), 54000, and what the action '
+    'p_payload.action picks an action of the allowlist (default noop), p_payload.data is its input. Optional members, '
+    'checked when present: installation_id, timestamp (Unix seconds, at most 300 off), id (text of 1 to 200 '
+    'characters: runs once, later calls get the first answer). Executable by anon, authenticated, service_role. At '
+    'most 120 a minute and installation. Raises 23514, P0001 (unknown installation), 28000 (no secret), 42501 (wrong '
+    'signature, another installation or time), 22023 (unknown action, malformed member), 54000, and what the action '
     'raises.';

@@ -2,13 +2,6 @@
 -- host's own tables are dumped: those stand for the foreign keys to the host. The foreign keys among the
 -- extension's tables are made by CREATE EXTENSION, and off until the data is active here.
 
-CREATE OR REPLACE FUNCTION plugin_webhooks.follow_host() RETURNS trigger
-    LANGUAGE c VOLATILE
-    AS 'MODULE_PATHNAME', 'follow_host_wrapper';
-COMMENT ON FUNCTION plugin_webhooks.follow_host() IS
-    'Trigger function of a host table (schema, table, column, host column, CASCADE, SET NULL or NO ACTION): what a '
-    'foreign key does when the host deletes a row, changes its key or truncates the table. Raises 23503.';
-
 CREATE OR REPLACE FUNCTION plugin_webhooks.attach_host() RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
     AS $$

@@ -58,6 +58,7 @@ FROM (VALUES
 ('trigger', 'int.plugin_installations', 'plugin_installations_adopt', NULL),
 ('trigger', 'int.plugin_installations', 'plugin_installations_audit_changes', NULL),
 ('trigger', 'int.plugin_installations', 'plugin_installations_audit_inserts', NULL),
+('trigger', 'int.plugin_installations', 'plugin_installations_forget_inbound_ids', NULL),
 ('trigger', 'int.plugin_installations', 'plugin_installations_forget_subscriptions', NULL),
 ('trigger', 'int.plugin_installations', 'plugin_installations_note_change', NULL),
 ('trigger', 'int.plugin_installations', 'plugin_installations_references', NULL),
@@ -160,6 +161,11 @@ FROM (VALUES
 ('constraint', 'plugin_webhooks.actions', 'actions_pkey', 'PRIMARY KEY (action)'),
 ('constraint', 'plugin_webhooks.actions', 'actions_action_check',
     'CHECK (((action ~ ''^[a-z0-9_]+(\.[a-z0-9_]+)*$''::text) AND (length(action) <= 100)))'),
+
+('constraint', 'plugin_webhooks.inbound_ids', 'inbound_ids_pkey', 'PRIMARY KEY (plugin_installation_id, id)'),
+('constraint', 'plugin_webhooks.inbound_ids', 'inbound_ids_id_check',
+    'CHECK (((length(id) >= 1) AND (length(id) <= 200)))'),
+('index', 'plugin_webhooks.inbound_ids', 'inbound_ids_created_at_idx', 'btree (created_at)'),
 
 ('function', 'public', 'rpc_register_plugin',
     '(p_key text, p_name text, p_description text DEFAULT, p_is_integration boolean DEFAULT, '

@@ -115,7 +115,8 @@ DECLARE
     relation       regclass;
 BEGIN
     FOREACH relation IN ARRAY ARRAY['plugin_webhooks.secrets', 'plugin_webhooks.actions',
-                                    'plugin_webhooks.rate_limits']::regclass[] LOOP
+                                    'plugin_webhooks.rate_limits',
+                                    'plugin_webhooks.inbound_ids']::regclass[] LOOP
         EXECUTE pg_catalog.format('ALTER TABLE %s OWNER TO %I', relation, function_owner);
     END LOOP;
     FOREACH relation IN ARRAY ARRAY['int.plugins', 'int.plugin_installations', 'int.plugin_webhook_subscriptions',

@@ -1,11 +1,17 @@
 //! How often a function may be called a minute. Counts by `util.check_rate_limit` where the host has
 //! it, else in `plugin_webhooks.rate_limits`.
 
-use pgrx::Uuid;
+use pgrx::{Uuid, pg_sys};
 
 use super::permission::Caller;
 use crate::error::{Error, Result};
-use crate::pg;
+use crate::{pg, tables};
+
+const PURGE: &str = "DELETE FROM plugin_webhooks.rate_limits AS r
+     WHERE r.ctid = ANY (ARRAY(
+         SELECT o.ctid FROM plugin_webhooks.rate_limits AS o
+         WHERE o.window_start < pg_catalog.now() - pg_catalog.make_interval(mins => 10)
+         LIMIT $1 FOR UPDATE SKIP LOCKED))";
 
 /// Calls of one function a minute.
 pub struct RateLimit {
@@ -35,15 +41,39 @@ impl RateLimit {
         }
     }
 
-    /// Counts a call from outside, by installation: there is no user.
-    pub fn count_installation(&self, installation: Uuid, tenant: Uuid) -> Result<()> {
-        self.count_key(&installation.to_string(), None, tenant)
+    /// Counts a partner's call of an installation around the work it asks for. Where the host counts, it does so for
+    /// whoever installed the plugin, and first: its users come first in its order of locks. Otherwise the call is
+    /// counted when it is done. The counter stays locked until the end of the transaction, and no other call should
+    /// wait for this one's work.
+    pub fn count_call<R>(
+        &self,
+        installation: Uuid,
+        tenant: Uuid,
+        installed_by: Option<Uuid>,
+        work: impl FnOnce() -> Result<R>,
+    ) -> Result<R> {
+        let key = installation.to_string();
+        // The host's function raises for no user.
+        if let Some(allowed) =
+            installed_by.and_then(|_| self.asked_host(&key, installed_by, tenant))
+        {
+            self.check(allowed)?;
+            return work();
+        }
+        self.check(!self.used_up(&key))?;
+        let result = work()?;
+        self.check(self.counted_here(&key))?;
+        Ok(result)
     }
 
     fn count_key(&self, key: &str, user: Option<Uuid>, tenant: Uuid) -> Result<()> {
         let allowed = self
             .asked_host(key, user, tenant)
             .unwrap_or_else(|| self.counted_here(key));
+        self.check(allowed)
+    }
+
+    fn check(&self, allowed: bool) -> Result<()> {
         if allowed {
             return Ok(());
         }
@@ -74,16 +104,51 @@ impl RateLimit {
         Some(allowed.unwrap_or(true))
     }
 
+    fn bucket(&self, key: &str) -> String {
+        format!("{}:{key}", self.operation)
+    }
+
+    /// Whether no call is left in this minute, as far as others have committed theirs. Locks nothing.
+    fn used_up(&self, key: &str) -> bool {
+        let hits = pg::with_latest_snapshot(|| {
+            as_owner(|| {
+                pg::one::<i32>(
+                    "SELECT hits FROM plugin_webhooks.rate_limits
+                     WHERE bucket = $1
+                       AND window_start = pg_catalog.date_trunc('minute', pg_catalog.clock_timestamp())",
+                    &[self.bucket(key).into()],
+                )
+            })
+        });
+        hits.unwrap_or(0) >= self.max
+    }
+
     fn counted_here(&self, key: &str) -> bool {
-        let hits = pg::write_returning::<i32>(
-            "INSERT INTO plugin_webhooks.rate_limits AS r (bucket, window_start, hits)
-             VALUES ($1, pg_catalog.date_trunc('minute', pg_catalog.clock_timestamp()), 1)
-             ON CONFLICT (bucket) DO UPDATE SET
-                 hits = CASE WHEN r.window_start = excluded.window_start THEN r.hits + 1 ELSE 1 END,
-                 window_start = excluded.window_start
-             RETURNING hits",
-            &[format!("{}:{key}", self.operation).into()],
-        );
+        let hits = as_owner(|| {
+            pg::write_returning::<i32>(
+                "INSERT INTO plugin_webhooks.rate_limits AS r (bucket, window_start, hits)
+                 VALUES ($1, pg_catalog.date_trunc('minute', pg_catalog.clock_timestamp()), 1)
+                 ON CONFLICT (bucket) DO UPDATE SET
+                     hits = CASE WHEN r.window_start = excluded.window_start THEN r.hits + 1 ELSE 1 END,
+                     window_start = excluded.window_start
+                 RETURNING hits",
+                &[self.bucket(key).into()],
+            )
+        });
         hits.unwrap_or(0) <= self.max
     }
+}
+
+fn as_owner<R>(body: impl FnOnce() -> R) -> R {
+    pg::as_owner_of(tables::RATE_LIMITS, body)
+}
+
+/// Deletes up to `rows` counters of minutes that are long over; returns how many.
+pub fn purge(rows: i32) -> usize {
+    let args = [rows.into()];
+    as_owner(|| {
+        pg::run_kept(PURGE, &[pg_sys::BuiltinOid::INT4OID], &args, |table| {
+            Ok(table.len())
+        })
+    })
 }

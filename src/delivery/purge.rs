@@ -17,6 +17,17 @@ pub struct PurgeStep {
     pub done: bool,
 }
 
+impl PurgeStep {
+    /// A step that finds old rows by their age and went past no other.
+    pub fn of_deleted(rows: usize) -> Self {
+        Self {
+            last: None,
+            seen: i64::try_from(rows).unwrap_or(i64::MAX),
+            done: false,
+        }
+    }
+}
+
 /// Runs one of the purge statements.
 pub(super) fn step(
     sql: &'static str,

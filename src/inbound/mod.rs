@@ -1,34 +1,112 @@
-//! Calls from partners: looks the installation up, verifies the signature, runs an action of
-//! the allowlist. Nothing of a body ever becomes SQL.
+//! Calls from partners: looks the installation up, verifies the signature, runs an action of the allowlist, once
+//! when the call has an id. Nothing of a body ever becomes SQL, and a caller without the secret costs no lock and
+//! learns no name.
 
 mod actions;
+mod call;
 mod work_order;
 
-use pgrx::Uuid;
+use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
+use pgrx::{PgSqlErrorCode, Uuid};
 use plugin_webhooks_core::signature;
 
+use self::call::Call;
 use crate::caller::rate_limit;
-use crate::error::{Error, Result, required, required_text};
+use crate::error::{self, Error, Result, required, required_text};
 use crate::limits::ShortText;
-use crate::pg::BoundedJsonb;
-use crate::pg::{self, Jsonb};
-use crate::secrets;
+use crate::pg::{self, BoundedJsonb, Jsonb};
+use crate::secrets::{self, Plaintext};
+use crate::{inbound_ids, tables};
 
-/// Tenant and secret_ref of an installation that may be called.
-fn callable_installation(key: &str, installation: Uuid) -> Result<(Uuid, Option<String>)> {
-    let found = pg::one_row(
-        "SELECT i.tenant_id, i.secret_ref
-         FROM int.plugin_installations AS i
-         JOIN int.plugins AS p ON p.id = i.plugin_id
-         WHERE i.id = $1 AND i.status = 'installed' AND p.is_active AND p.key = $2",
-        &[installation.into(), key.into()],
-        |row| row.get_two::<Uuid, ShortText>(),
-    );
-    match found {
-        // One that is too long is none.
-        Some((Some(tenant), secret_ref)) => Ok((tenant, secret_ref.and_then(|name| name.0))),
-        _ => Err(Error::Unknown("installation").into()),
+/// An installation that may be called.
+struct Installation {
+    id: Uuid,
+    tenant: Uuid,
+    secret_ref: Option<String>,
+    installed_by: Option<Uuid>,
+}
+
+impl Installation {
+    fn find(key: &str, id: Uuid) -> Result<Self> {
+        // Plugins and installations have one owner.
+        let found = pg::as_owner_of(tables::INSTALLATIONS, || {
+            pg::one_row(
+                "SELECT i.tenant_id, i.secret_ref, i.installed_by
+                 FROM int.plugin_installations AS i
+                 JOIN int.plugins AS p ON p.id = i.plugin_id
+                 WHERE i.id = $1 AND i.status = 'installed' AND p.is_active AND p.key = $2",
+                &[id.into(), key.into()],
+                |row| row.get_three::<Uuid, ShortText, Uuid>(),
+            )
+        });
+        match found {
+            Some((Some(tenant), secret_ref, installed_by)) => Ok(Self {
+                id,
+                tenant,
+                // One that is too long is none.
+                secret_ref: secret_ref.and_then(|name| name.0),
+                installed_by,
+            }),
+            _ => Err(Error::Unknown("installation").into()),
+        }
+    }
+
+    /// The signing secret. Why there is none is for the server log: a partner must learn neither names nor paths.
+    fn signing_secret(&self) -> Result<Plaintext> {
+        let (reason, hint) = match self.secret_ref.as_deref().map(read_secret) {
+            Some(Ok(Some(secret))) => return Ok(secret),
+            Some(Ok(None)) => ("secret_ref names no secret".into(), None),
+            Some(Err(unreadable)) => unreadable,
+            None => ("there is no secret_ref".into(), None),
+        };
+        error::log(
+            format!(
+                "plugin_webhooks: a call of installation {} cannot be verified: {reason}",
+                self.id
+            ),
+            hint.as_deref(),
+        );
+        Err(Error::NoSigningSecret.into())
+    }
+
+    fn run(&self, call: Call) -> Result<Jsonb> {
+        let Call { id, action, data } = call;
+        let run = || actions::run(self.tenant, &action, data);
+        match id {
+            Some(id) => inbound_ids::run_once(self.id, &id, run),
+            None => run(),
+        }
+    }
+}
+
+/// The secret of this name, or why it cannot be read and what to do about it. Whatever a Vault raises is a reason,
+/// unless it is about the transaction.
+fn read_secret(name: &str) -> std::result::Result<Option<Plaintext>, (String, Option<String>)> {
+    use PgSqlErrorCode as Code;
+    match pg::caught_error(|| secrets::by_name(name)) {
+        Ok(Ok(secret)) => Ok(secret),
+        Ok(Err(report)) => Err((
+            report.message().to_owned(),
+            report.hint().map(str::to_owned),
+        )),
+        Err(error) => {
+            let (CaughtError::PostgresError(report)
+            | CaughtError::ErrorReport(report)
+            | CaughtError::RustPanic {
+                ereport: report, ..
+            }) = &error;
+            match report.sql_error_code() {
+                Code::ERRCODE_QUERY_CANCELED
+                | Code::ERRCODE_LOCK_NOT_AVAILABLE
+                | Code::ERRCODE_T_R_DEADLOCK_DETECTED
+                | Code::ERRCODE_T_R_SERIALIZATION_FAILURE => error.rethrow(),
+                _ => Err((
+                    report.message().to_owned(),
+                    report.hint().map(str::to_owned),
+                )),
+            }
+        }
     }
 }
 
@@ -40,37 +118,23 @@ fn rpc_plugin_ingest_webhook(
     p_signature: Option<&str>,
 ) -> Result<Jsonb> {
     let key = required_text("p_plugin_key", p_plugin_key)?;
-    let installation = required("p_installation_id", p_installation_id)?;
+    let id = required("p_installation_id", p_installation_id)?;
     let payload = required("p_payload", p_payload)?;
     let payload = Jsonb(payload.0.ok_or(Error::TooLong("p_payload"))?);
-    let presented = required_text("p_signature", p_signature)?;
-    let (tenant, secret_ref) = callable_installation(key, installation)?;
-    rate_limit::INGEST.count_installation(installation, tenant)?;
-    let secret = match secret_ref.as_deref() {
-        Some(name) => secrets::by_name(name)?,
-        None => None,
-    }
-    .ok_or(Error::NoSigningSecret)?;
+    let installation = Installation::find(key, id)?;
+    let secret = installation.signing_secret()?;
+    let presented = p_signature.unwrap_or_default();
     if !signature::verify(secret.as_bytes(), payload.0.as_bytes(), presented) {
         return Err(Error::WrongSignature.into());
     }
     drop(secret);
-    let (action, data) = action_and_data(&payload);
-    actions::run(tenant, &action, data)
-}
-
-/// `action` (missing or empty: noop) and `data` (missing: {}) of a payload.
-fn action_and_data(payload: &Jsonb) -> (String, Jsonb) {
-    let read = pg::one_row(
-        "SELECT coalesce(nullif(pg_catalog.btrim($1 ->> 'action'), ''), 'noop'),
-                coalesce(nullif($1 -> 'data', 'null'), '{}')",
-        &[payload.clone().into()],
-        |row| row.get_two::<String, Jsonb>(),
-    );
-    match read {
-        Some((Some(action), Some(data))) => (action, data),
-        _ => ("noop".into(), Jsonb("{}".into())),
-    }
+    let call = Call::read(payload, installation.id)?;
+    rate_limit::INGEST.count_call(
+        installation.id,
+        installation.tenant,
+        installation.installed_by,
+        || installation.run(call),
+    )
 }
 
 #[pg_extern(sql = false)]

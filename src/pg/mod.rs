@@ -32,9 +32,7 @@ pub use catalog::{
     TableName, column_name, extension, function_exists, function_without_arguments,
     is_own_function, length, namespace_name, oids, relation, relation_exists,
 };
-#[cfg(feature = "pg_test")]
-pub use catch::caught_error;
-pub use catch::{caught, caught_message, foreign_code};
+pub use catch::{caught, caught_error, caught_message, foreign_code};
 pub use databases::databases;
 pub use jsonb::Jsonb;
 pub use memory::{Inside, RawDatum, Varlena, copied_bytes, copied_varlena, new_context};

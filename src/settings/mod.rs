@@ -133,6 +133,27 @@ static RETAIN_ATTEMPTS: Integer = Integer {
     detail: FOR_EVER,
 };
 
+/// Twice the time that a timestamp may be off is the least that makes a replay impossible. The default is what a
+/// partner's queue may hold back.
+static RETAIN_INBOUND_IDS: Integer = Integer {
+    name: c"plugin_webhooks.retain_inbound_ids",
+    value: GucSetting::<i32>::new(30 * DAY),
+    range: 600..=3_650 * DAY,
+    flags: GucFlags::UNIT_S,
+    summary:
+        c"How long the ids of partners' calls are kept with their answers: so long none runs twice.",
+    detail: c"",
+};
+
+/// Off: partners that send neither go on as they are.
+static REQUIRE_INBOUND_ID: Switch = Switch {
+    name: c"plugin_webhooks.require_inbound_id",
+    value: GucSetting::<bool>::new(false),
+    flags: PLAIN,
+    summary: c"Whether the payload of a partner's call must have an id and a timestamp.",
+    detail: c"",
+};
+
 /// Not for anyone but the operator of the server: it opens the server's own network to tenants' URLs.
 static ALLOWED_NETWORKS: Text = Text {
     name: c"plugin_webhooks.allowed_networks",
@@ -253,6 +274,7 @@ pub fn define() {
         &RETAIN_DELIVERED,
         &RETAIN_DEAD,
         &RETAIN_ATTEMPTS,
+        &RETAIN_INBOUND_IDS,
         &CONNECT_TIMEOUT,
         &LEASE,
         &POLL_INTERVAL,
@@ -271,6 +293,7 @@ pub fn define() {
     }
     SHOW_INTERNAL_BODIES.define();
     REQUIRE_SIGNATURE.define();
+    REQUIRE_INBOUND_ID.define();
     pg::reserve_setting_prefix(c"plugin_webhooks");
 }
 
@@ -292,6 +315,10 @@ pub fn require_signature() -> bool {
     REQUIRE_SIGNATURE.value.get()
 }
 
+pub fn require_inbound_id() -> bool {
+    REQUIRE_INBOUND_ID.value.get()
+}
+
 /// Path of the key file, absolute.
 pub fn secret_key_file() -> PathBuf {
     pg::in_data_directory(&SECRET_KEY_FILE.trimmed())
@@ -311,6 +338,7 @@ pub struct Retention {
     pub delivered: Option<Duration>,
     pub dead: Option<Duration>,
     pub attempts: Option<Duration>,
+    pub inbound_ids: Duration,
 }
 
 fn age(setting: &Integer) -> Option<Duration> {
@@ -349,6 +377,7 @@ pub fn worker() -> WorkerSettings {
             delivered: age(&RETAIN_DELIVERED),
             dead: age(&RETAIN_DEAD),
             attempts: age(&RETAIN_ATTEMPTS),
+            inbound_ids: RETAIN_INBOUND_IDS.seconds(),
         },
         allowed_networks: ALLOWED_NETWORKS.trimmed(),
         show_internal_bodies: SHOW_INTERNAL_BODIES.value.get(),

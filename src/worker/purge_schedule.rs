@@ -1,10 +1,12 @@
 //! When old rows are deleted: step by step, slowly enough that deliveries do not notice. Knows when, not
-//! how: the SQL is in `delivery`.
+//! how: the SQL is with the tables.
 
 use std::time::{Duration, Instant};
 
+use crate::caller::rate_limit;
 use crate::delivery::purge::PurgeStep;
 use crate::delivery::{attempts, queue};
+use crate::inbound_ids;
 use crate::settings::Retention;
 
 /// Rows looked at in one step, about two milliseconds of work: deliveries wait no longer for it.
@@ -16,6 +18,8 @@ const BUSY_WAIT_FACTOR: u32 = 199;
 /// The wait after a step that has come to rows that are too young.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// The least time that passes before counters are looked at again.
+const RATE_LIMITS: Duration = Duration::from_secs(600);
 
 /// Where the purge of one table stands: it goes from the oldest row to the youngest, again and again.
 struct PurgeCursor {
@@ -72,6 +76,8 @@ impl PurgeCursor {
 pub struct PurgeSchedule {
     queue: PurgeCursor,
     attempts: PurgeCursor,
+    inbound_ids: PurgeCursor,
+    rate_limits: PurgeCursor,
 }
 
 impl PurgeSchedule {
@@ -80,12 +86,22 @@ impl PurgeSchedule {
         Self {
             queue: PurgeCursor::new(now),
             attempts: PurgeCursor::new(now),
+            inbound_ids: PurgeCursor::new(now),
+            rate_limits: PurgeCursor::new(now),
         }
     }
 
     /// How long until the next step is due.
     pub fn due_in(&self) -> Duration {
-        let next = self.queue.not_before.min(self.attempts.not_before);
+        let next = [
+            &self.queue,
+            &self.attempts,
+            &self.inbound_ids,
+            &self.rate_limits,
+        ]
+        .into_iter()
+        .map(|cursor| cursor.not_before)
+        .fold(self.queue.not_before, Instant::min);
         next.saturating_duration_since(Instant::now())
     }
 
@@ -99,6 +115,14 @@ impl PurgeSchedule {
         let shortest = retention.attempts.filter(|_| attempts::exist());
         self.attempts.step(shortest, wait_factor, |start| {
             attempts::purge(start, ROWS, shortest.unwrap_or(Duration::MAX))
+        });
+        let age = retention.inbound_ids;
+        let there = inbound_ids::exist().then_some(age);
+        self.inbound_ids.step(there, wait_factor, |_| {
+            PurgeStep::of_deleted(inbound_ids::purge(ROWS, age))
+        });
+        self.rate_limits.step(Some(RATE_LIMITS), wait_factor, |_| {
+            PurgeStep::of_deleted(rate_limit::purge(ROWS))
         });
     }
 }

@@ -177,6 +177,7 @@ fn filled(receiver: &Receiver) -> Database {
          select plugin_webhooks.create_secret('s', 'a secret');
          create function public.handle(tenant uuid, data jsonb) returns jsonb language sql as $$ select data $$;
          select plugin_webhooks.register_action('a.b', 'public.handle(uuid,jsonb)');
+         insert into plugin_webhooks.inbound_ids select id, 'call', '{\"ok\": 1.10}' from int.plugin_installations;
          grant usage on schema audit to pg_monitor;
          grant select on audit.entity_changes to pg_monitor;",
     );

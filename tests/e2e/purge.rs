@@ -127,3 +127,40 @@ fn goes_through_more_rows_than_fit_into_one_step() {
     let pending = "select count(*) from int.plugin_delivery_queue where status = 'pending'";
     assert_eq!(value::<i64>(&mut client, pending), 1500);
 }
+
+/// Without a minute to wait: what the test finds was made old by hand.
+#[test]
+fn deletes_ids_of_calls_and_counters_of_minutes_that_are_over() {
+    let own = builder()
+        .preloaded()
+        .setting("plugin_webhooks.retain_inbound_ids", "600")
+        .start();
+    let database = project_with_items(&own);
+    let mut client = database.client();
+    // The first plugin makes it an active instance, where rows are deleted.
+    execute(
+        &mut client,
+        "select public.rpc_register_plugin('any', 'Any');
+         insert into plugin_webhooks.inbound_ids (plugin_installation_id, id, answer, created_at)
+             select gen_random_uuid(), n, '{}', now() - interval '601 s' from generate_series(1, 1200) as n;
+         insert into plugin_webhooks.inbound_ids (plugin_installation_id, id, answer, created_at)
+             select gen_random_uuid(), 'young', '{}', now() - interval '9 min';
+         insert into plugin_webhooks.rate_limits (bucket, window_start, hits)
+             select n, now() - interval '601 s', 1 from generate_series(1, 1200) as n;
+         insert into plugin_webhooks.rate_limits (bucket, window_start, hits) values ('young', now(), 1)",
+    );
+    // A new setting starts a new round.
+    own.alter_system("plugin_webhooks.retain_attempts", "1d");
+    wait_until(SOON, "the old ids to go", || {
+        value::<String>(
+            &mut client,
+            "select string_agg(distinct id, ' ') from plugin_webhooks.inbound_ids",
+        ) == "young"
+    });
+    wait_until(SOON, "the old counters to go", || {
+        value::<String>(
+            &mut client,
+            "select string_agg(distinct bucket, ' ') from plugin_webhooks.rate_limits",
+        ) == "young"
+    });
+}

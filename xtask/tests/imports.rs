@@ -22,7 +22,7 @@ const LAYERS: [&[&str]; 10] = [
     &["rpc", "inbound", "audit", "worker"],
     &["lifecycle"],
     &["delivery"],
-    &["secrets", "references", "caller"],
+    &["secrets", "references", "caller", "inbound_ids"],
     &["instance", "wake"],
     &["limits"],
     &["change", "status", "tables", "settings", "error"],

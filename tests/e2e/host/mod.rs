@@ -3,6 +3,7 @@
 
 mod audit;
 mod foreign_keys;
+mod inbound;
 mod rights;
 mod vault;
 mod views;

@@ -111,3 +111,45 @@ fn hold_for_concurrent_calls_of_one_installation() {
     });
     assert_eq!(counted, Some(120));
 }
+
+/// All are at work at once, and others get through meanwhile.
+#[test]
+fn let_slow_calls_of_one_installation_run_side_by_side() {
+    const SESSIONS: usize = 20;
+    let partners = Partners::new();
+    let held = HeldAction::new(&partners);
+    thread::scope(|scope| {
+        let calls: Vec<_> = (0..SESSIONS)
+            .map(|_| {
+                let mut session = partners.session();
+                let partners = &partners;
+                scope.spawn(move || partners.call(&mut session, HeldAction::CALL))
+            })
+            .collect();
+        held.wait_for_callers(SESSIONS);
+        let other = partners.call(&mut partners.session(), NOOP);
+        assert_eq!(other.expect("a call meanwhile"), NOOP_ANSWER);
+        held.release();
+        for call in calls {
+            call.join().expect("a partner").expect("a slow call");
+        }
+    });
+}
+
+#[test]
+fn are_not_used_up_by_strangers() {
+    let partners = Partners::new();
+    let mut session = partners.session();
+    for _ in 0..150 {
+        let refused = ingest(&mut session, PLUGIN, &partners.installation, NOOP, "00");
+        expect_sqlstate(refused, "42501");
+    }
+    partners
+        .call(&mut session, NOOP)
+        .expect("the partner's call");
+    let written = text(
+        &mut partners.admin(),
+        "select string_agg(hits::text, ' ') from plugin_webhooks.rate_limits",
+    );
+    assert_eq!(written, "1");
+}

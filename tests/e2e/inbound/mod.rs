@@ -1,16 +1,23 @@
 //! Partners call in: who gets through `rpc_plugin_ingest_webhook`, and what a body may do.
 
+mod held_action;
+mod ids;
 mod limits;
 mod lookup;
 mod payloads;
 mod registered_actions;
 mod signatures;
+mod without_secret;
+
+use std::cell::RefCell;
 
 use plugin_webhooks_kit::postgres::{Client, Error};
 use plugin_webhooks_kit::{
-    Database, as_user, create_supabase_roles, execute, expect_sqlstate, quote_literal,
-    shared_server, sign, text,
+    Database, Server, as_user, create_supabase_roles, execute, expect_sqlstate, quote_literal,
+    shared_server, sign, text, wait_until,
 };
+
+use self::held_action::HeldAction;
 
 const PLUGIN: &str = "desk";
 const TENANT: &str = "11111111-1111-1111-1111-111111111111";
@@ -30,7 +37,12 @@ struct Partners {
 impl Partners {
     #[track_caller]
     fn new() -> Partners {
-        let database = shared_server().database_with(create_supabase_roles);
+        Partners::on(shared_server())
+    }
+
+    #[track_caller]
+    fn on(server: &Server) -> Partners {
+        let database = server.database_with(create_supabase_roles);
         let mut admin = database.client();
         execute(
             &mut admin,

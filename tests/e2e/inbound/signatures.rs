@@ -89,6 +89,8 @@ fn anything_else_is_wrong() {
     let mut session = partners.session();
     let good = signature(&mut session, SECRET, NOOP);
     for wrong in [
+        String::new(),
+        "   ".to_owned(),
         "0".to_owned(),
         good[..63].to_owned(),
         format!("{good}00"),
@@ -111,10 +113,6 @@ fn anything_else_is_wrong() {
         );
         assert!(!told.contains(&good), "the error tells the right signature");
         assert!(!told.contains(SECRET), "the error tells the secret");
-    }
-    for blank in ["", "   "] {
-        let refused = ingest(&mut session, PLUGIN, &partners.installation, NOOP, blank);
-        expect_sqlstate(refused, "23514");
     }
 }
 
@@ -166,13 +164,35 @@ fn without_a_secret_nothing_opens() {
 }
 
 #[test]
-fn a_replayed_call_is_a_call_like_any_other() {
+fn cover_no_time_and_no_number_unless_the_payload_has_them() {
     let partners = Partners::new();
     let mut session = partners.session();
     for _ in 0..3 {
         assert_eq!(
-            partners.call(&mut session, NOOP).expect("a call"),
+            partners.call(&mut session, NOOP).expect("a replayed call"),
             NOOP_ANSWER
         );
     }
+}
+
+/// The counter of the installation is locked until the first call's transaction ends.
+#[test]
+fn that_are_wrong_wait_for_nobody() {
+    let partners = Partners::new();
+    let mut session = partners.session();
+    let good = signature(&mut session, SECRET, NOOP);
+    let mut first = partners.admin();
+    let mut open = first.transaction().expect("a transaction");
+    open.execute(
+        "select public.rpc_plugin_ingest_webhook($1, $2::text::uuid, $3::text::jsonb, $4)",
+        &[&PLUGIN, &partners.installation, &NOOP, &good],
+    )
+    .expect("a good call");
+    execute(&mut session, "set lock_timeout = '1ms'");
+    let refused = ingest(&mut session, PLUGIN, &partners.installation, NOOP, "00");
+    expect_sqlstate(refused, "42501");
+    // What this holds for: a good one would wait.
+    expect_sqlstate(partners.call(&mut session, NOOP), "55P03");
+    open.commit().expect("commit");
+    partners.call(&mut session, NOOP).expect("the next call");
 }

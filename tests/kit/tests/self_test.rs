@@ -368,12 +368,14 @@ mod callers {
         let refused = expect_sqlstate(setup(member), "42501");
         assert!(refused.message().contains("tenant.admin"));
         expect_sqlstate(setup("00000000-0000-0000-0000-000000000001"), "42501");
-        let limited = "select util.check_rate_limit('o', 'k', 2, 1440, null, null)";
+        let limited = format!("select util.check_rate_limit('o', 'k', 2, 1440, '{admin}', null)");
         assert_eq!(
             database.psql(&format!("{limited}; {limited}")).stdout,
             "t\nt\n"
         );
-        expect_sqlstate(database.client().simple_query(limited), "54000");
+        expect_sqlstate(database.client().simple_query(&limited), "54000");
+        let nobody = limited.replace(&format!("'{admin}'"), "null");
+        expect_sqlstate(database.client().simple_query(&nobody), "28000");
     }
 }
 
