@@ -9,11 +9,12 @@ use plugin_webhooks_core::retry::Schedule;
 
 use super::gate::Gate;
 use super::in_flight::InFlight;
+use super::outcome;
 use super::prepare::{Prepared, Preparer, Unsendable};
 use super::purge_schedule::PurgeSchedule;
 use super::threads::Threads;
+use super::transaction::{self, Failure};
 use super::unsettled::{self, Unsettled};
-use super::{outcome, transaction};
 use crate::delivery::queue::{self, Candidates, ClaimLimits};
 use crate::settings::{self, Dispatch, WorkerSettings};
 use crate::tables;
@@ -120,7 +121,7 @@ impl Dispatcher {
     }
 
     /// Deletes what is too old, in a transaction of its own. A copy keeps its rows as they came.
-    pub fn purge(&mut self) -> Result<(), String> {
+    pub fn purge(&mut self) -> Result<(), Failure> {
         if !self.gate.was_open() || self.purge.due_in() > Duration::ZERO {
             return Ok(());
         }
@@ -137,7 +138,7 @@ impl Dispatcher {
     }
 
     /// One tick.
-    pub fn tick(&mut self) -> Result<Tick, String> {
+    pub fn tick(&mut self) -> Result<Tick, Failure> {
         self.collect();
         let activity = if self.in_flight.len() == 0 {
             c"looking for deliveries"

@@ -13,7 +13,7 @@ use super::foreign_keys_schedule::ForeignKeysSchedule;
 use super::latch::{set_up_signals, wait};
 use super::lock::{self, Lock};
 use super::registration::preloaded;
-use super::transaction;
+use super::transaction::{self, Failure};
 use crate::delivery::queue;
 use crate::{error, instance};
 
@@ -70,8 +70,10 @@ fn recover_if_active() {
 
 fn serve(extension: pg_sys::Oid) {
     let mut failures = 0;
-    while let Err(error) = transaction::run(c"recovering", recover_if_active) {
-        warn(&error, failures);
+    while let Err(failure) = transaction::run(c"recovering", recover_if_active) {
+        if let Failure::Error(reason) = failure {
+            warn(&reason, failures);
+        }
         wait(timeout_after(failures));
         failures += 1;
         if failures > 20 {
@@ -87,7 +89,11 @@ fn serve(extension: pg_sys::Oid) {
         let timeout = match dispatcher.tick() {
             Ok(Tick::Gone) => return,
             Ok(Tick::Blocked) => {
-                blocked.warn_if_long();
+                blocked.warn_if_long("int.plugin_delivery_queue");
+                FIRST_TIMEOUT
+            }
+            Err(Failure::Locked) => {
+                blocked.warn_if_long("a table or row that they need");
                 FIRST_TIMEOUT
             }
             Ok(Tick::Done { worked }) => {
@@ -96,14 +102,14 @@ fn serve(extension: pg_sys::Oid) {
                 if worked || dispatcher.in_flight() > 0 {
                     last_work = Instant::now();
                 }
-                if let Err(error) = dispatcher.purge() {
-                    warn(&error, 0);
+                if let Err(Failure::Error(reason)) = dispatcher.purge() {
+                    warn(&reason, 0);
                 }
                 foreign_keys.turn_on();
                 dispatcher.timeout()
             }
-            Err(error) => {
-                warn(&error, failures);
+            Err(Failure::Error(reason)) => {
+                warn(&reason, failures);
                 failures += 1;
                 timeout_after(failures)
             }
@@ -122,7 +128,7 @@ fn serve(extension: pg_sys::Oid) {
     }
 }
 
-/// Ticks in a row that a lock on the queue prevented.
+/// Ticks in a row that another session's lock prevented.
 #[derive(Default)]
 struct Blocked {
     since: Option<Instant>,
@@ -130,7 +136,7 @@ struct Blocked {
 }
 
 impl Blocked {
-    fn warn_if_long(&mut self) {
+    fn warn_if_long(&mut self, what: &str) {
         let waited = self.since.get_or_insert_with(Instant::now).elapsed();
         if waited < LONG_BLOCKED * 2_u32.saturating_pow(self.warnings) {
             return;
@@ -139,7 +145,7 @@ impl Blocked {
         error::warn(
             PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
             format!(
-                "plugin_webhooks: deliveries wait, for {} s another session has locked int.plugin_delivery_queue",
+                "plugin_webhooks: deliveries wait, for {} s another session has locked {what}",
                 waited.as_secs()
             ),
             "Find the session in pg_locks and end its transaction.",

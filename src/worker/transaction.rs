@@ -9,8 +9,28 @@ use pgrx::prelude::*;
 
 use crate::pg;
 
+/// Why a transaction failed.
+pub enum Failure {
+    /// Another session kept a lock for longer than `lock_timeout`.
+    Locked,
+    Error(String),
+}
+
+impl From<CaughtError> for Failure {
+    fn from(error: CaughtError) -> Self {
+        match &error {
+            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)
+                if report.sql_error_code() == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE =>
+            {
+                Self::Locked
+            }
+            _ => Self::Error(pg::caught_message(error)),
+        }
+    }
+}
+
 /// Runs `body` in a transaction of its own; `activity` is what pg_stat_activity shows meanwhile.
-pub fn run<R>(activity: &std::ffi::CStr, body: impl FnOnce() -> R) -> Result<R, String> {
+pub fn run<R>(activity: &std::ffi::CStr, body: impl FnOnce() -> R) -> Result<R, Failure> {
     // SAFETY: called between the worker's transactions, never inside one: none is open here, and none is
     // left open, because all that can raise is inside the block of PgTryBuilder and an error is followed by the
     // abort. `activity` is copied.
@@ -19,7 +39,7 @@ pub fn run<R>(activity: &std::ffi::CStr, body: impl FnOnce() -> R) -> Result<R, 
         pg_sys::SetCurrentStatementStartTimestamp();
         pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, activity.as_ptr());
         let mut body = Some(body);
-        let recover = |error: CaughtError| Err(pg::caught_message(error));
+        let recover = |error: CaughtError| Err(Failure::from(error));
         let result = PgTryBuilder::new(AssertUnwindSafe(|| {
             let body = body.take().expect("runs once");
             pg_sys::StartTransactionCommand();

@@ -356,11 +356,7 @@ impl World {
     }
 
     fn terminate(&self, kind: &str) {
-        let pid = self.process(kind);
-        execute(
-            &mut self.database.client(),
-            &format!("select pg_terminate_backend({pid}, 10000)"),
-        );
+        self.server.terminate(self.process(kind));
     }
 
     /// The shortest lease is 150 seconds, so the test ages the leases instead of waiting: as
@@ -404,6 +400,8 @@ impl World {
         let Some(volume) = &self.wal else { return };
         let told = self.server.log().len();
         let says = |text: &str| self.server.log()[told..].contains(text);
+        self.server.allow_log("No space left on device");
+        self.server.allow_log("was terminated by signal 6");
         volume.fill();
         wait_until(SOON, "the panic", || {
             if let Ok(mut client) = self.server.try_connect_as("postgres", "postgres") {

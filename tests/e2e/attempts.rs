@@ -110,6 +110,7 @@ mod records {
     #[test]
     fn what_cannot_be_sent_is_an_attempt_too() {
         let (database, receiver) = (project_with_items(server()), Receiver::http());
+        database.expect_log("its signing secret cannot be read");
         let mut client = database.client();
         for (change, kind) in [
             ("config = '{}'", "setting"),

@@ -24,6 +24,9 @@ enum Way {
     CustomTwoJobs,
 }
 
+/// What the worker of a copy warns of, as soon as it looks.
+const PAUSED: &str = "are paused: ";
+
 const WAYS: [Way; 3] = [Way::PlainText, Way::Inserts, Way::CustomTwoJobs];
 
 #[track_caller]
@@ -84,6 +87,7 @@ fn file(database: &Database, way: Way) -> PathBuf {
 fn restored(from: &Database, way: Way, server: &Server) -> Database {
     let path = file(from, way);
     let target = server.empty_database();
+    target.allow_log(PAUSED);
     match way {
         Way::PlainText | Way::Inserts => {
             ran(server
@@ -159,6 +163,7 @@ fn contents(database: &Database) -> BTreeSet<String> {
 /// A fresh project of two plugins with a delivery in every status, secrets and an action.
 fn filled(receiver: &Receiver) -> Database {
     let database = project(shared_server());
+    database.allow_log(PAUSED);
     let mut client = database.client();
     create_tracked_table(&mut client, "items");
     let tenant = Tenant::with_items_to(&database, &receiver.url("/fresh"));
@@ -188,6 +193,7 @@ fn filled(receiver: &Receiver) -> Database {
 /// A taken-over database; its deliveries have every status already.
 fn taken_over(receiver: &Receiver) -> Database {
     let database = former_system(shared_server(), receiver.url("").trim_end_matches('/'));
+    database.allow_log(PAUSED);
     let mut client = database.client();
     execute(&mut client, "create extension plugin_webhooks");
     wait_until(SOON, "what was under way to be settled", || {
@@ -535,6 +541,7 @@ mod a_copy {
                 ("session_preload_libraries", "plugin_webhooks"),
             ],
         );
+        server.expect_log(PAUSED);
         let original = server.database_with(create_supabase_roles);
         execute(
             &mut original.client(),

@@ -146,6 +146,7 @@ fn a_physical_copy_of_another_site_waits() {
     tenant.insert_items(&mut database.client(), 1);
     receiver.wait_for(1, SOON);
     let copy = primary.standby(&[("plugin_webhooks.site", "staging")]);
+    copy.expect_log("are paused: the data belongs to site");
     // The accident.
     copy.promote();
     let mut client = copy.connect(database.name());
@@ -211,6 +212,7 @@ fn a_change_of_the_site_waits_for_the_operator() {
     let mut client = database.client();
     tenant.insert_items(&mut client, 1);
     receiver.wait_for(1, SOON);
+    primary.expect_log("are paused: the data belongs to site");
     primary.alter_system("plugin_webhooks.site", "renamed");
     wait_until(SOON, "the worker to pause", || {
         primary

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use plugin_webhooks_kit::postgres::Client;
 use plugin_webhooks_kit::{
-    Receiver, Server, Tree, create_supabase_roles, execute, load_former_system, value, wait_until,
+    Receiver, Server, TAKE_OVER_WARNINGS, Tree, create_supabase_roles, execute, load_former_system,
+    value, wait_until,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -50,6 +51,9 @@ impl Site {
     /// The former system in `app`.
     fn with_former_system(self, receiver: &Receiver) -> Site {
         load_former_system(&mut self.app(), receiver.url("").trim_end_matches('/'));
+        for warning in TAKE_OVER_WARNINGS {
+            self.server.allow_log(warning);
+        }
         self
     }
 
@@ -170,6 +174,8 @@ fn going_back() {
 #[test]
 fn dump_and_restore() {
     let site = Site::new().with_former_system(&Receiver::http());
+    site.server
+        .allow_log("deliveries of database \"app_copy\" are paused");
     execute(&mut site.app(), CREATE);
     site.follow(include_str!("../../docs/dump-and-restore.md"));
     let mut copy = site.server.connect("app_copy");
@@ -189,6 +195,8 @@ fn dump_and_restore() {
 #[test]
 fn clones_and_failover() {
     let site = Site::new();
+    site.server
+        .allow_log("are paused: the data belongs to site");
     let mut app = site.app();
     create_supabase_roles(&mut app);
     execute(

@@ -199,6 +199,7 @@ mod the_key_file {
         execute(&mut client, &create("signing"));
         let installation = install(&mut client, &receiver.url("/"));
         let right = fs::read(key_file(&server)).expect("the key");
+        database.expect_log("its signing secret cannot be read");
         fs::write(key_file(&server), "5".repeat(64)).expect("another key");
 
         let error = expect_sqlstate(client.query_one(&resolve(&installation), &[]), "55000");
@@ -356,6 +357,7 @@ mod the_plaintext {
         execute(&mut client, &create("signing"));
         let installation = install(&mut client, "https://receiver.invalid/");
         let restored = server.empty_database();
+        restored.allow_log("are paused: ");
         let output = restored.psql(&dump(&database));
         assert!(output.success, "{}", output.stderr);
         assert_eq!(
@@ -635,6 +637,7 @@ mod a_secret {
                 .any(|line| line.contains("WARNING") && line.contains(&installation))
         };
         assert!(!warned());
+        database.expect_log("secret_ref resolves to no secret");
         execute(
             &mut client,
             "select plugin_webhooks.delete_secret(id) from plugin_webhooks.secret_names",

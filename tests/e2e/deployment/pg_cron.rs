@@ -117,6 +117,7 @@ fn may_run_it_as_an_ordinary_role_once_that_is_granted() {
         )
         .expect("schedule");
 
+    server.expect_log("permission denied for function rpc_process_plugin_deliveries");
     server.restart();
     let mut client = server.connect("postgres");
     wait_until(SOON, "a run without the right to", || {

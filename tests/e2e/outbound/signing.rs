@@ -4,6 +4,7 @@ use super::*;
 fn a_secret_ref_that_names_no_secret_sends_unsigned_and_warns_once() {
     let (database, receiver) = (project_with_items(shared_server()), Receiver::http());
     let mut client = database.client();
+    database.expect_log("secret_ref resolves to no secret");
     let tenant = Tenant::install_with(&database, &config(&receiver.url("/")), Some("nowhere"));
     tenant.subscribe("items", &["INSERT"], None, false);
     for _ in 0..3 {
@@ -29,6 +30,7 @@ fn an_odd_secret_ref_sends_unsigned_and_harms_nobody() {
         &mut client,
         "select plugin_webhooks.create_secret('k', 'partner')",
     );
+    database.expect_log("secret_ref resolves to no secret");
     for secret_ref in [
         "partner\n".to_owned(),
         " partner".to_owned(),
@@ -103,6 +105,7 @@ fn a_secret_that_the_key_file_cannot_open_fails_its_deliveries_and_no_others() {
         &mut client,
         "select plugin_webhooks.create_secret('old', 'lost')",
     );
+    database.expect_log("its signing secret cannot be read");
     // The file keeps its owner and its mode.
     fs::write(
         server.data_dir().join("plugin_webhooks.key"),

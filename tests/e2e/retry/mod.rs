@@ -348,6 +348,7 @@ fn the_schedule_of_the_settings_counts_for_everyone_else_and_a_bad_one_is_ignore
     let mut client = database.client();
     tenant.insert_items(&mut client, 1);
     assert_eq!(tenant.wait_failed(&mut client, SOON, 3).status, "dead");
+    own.expect_log("plugin_webhooks.retry_schedule is ignored");
     own.alter_system("plugin_webhooks.retry_schedule", "soon");
     wait_until(SOON, "a warning that names the setting", || {
         own.log()

@@ -20,10 +20,7 @@ fn the_launcher_starts_no_second_worker_beside_one_of_the_processor() {
         own.log().matches(&line).count()
     };
     let before = started();
-    execute(
-        &mut client,
-        &format!("select pg_terminate_backend({pid}, 10000)"),
-    );
+    own.terminate(pid);
     process(&database, "()");
     let successor = wait_for_worker(&mut client);
     // The launcher looks once a second.
@@ -74,10 +71,7 @@ fn of_many_workers_that_start_at_once_after_a_death_exactly_one_delivers() {
         if death % 2 == 0 {
             own.kill_9_and_recover(pid);
         } else {
-            execute(
-                &mut database.client(),
-                &format!("select pg_terminate_backend({pid}, 10000)"),
-            );
+            own.terminate(pid);
         }
         process_at_once(&database, 12);
         receiver.wait_for(OUT * (death + 1), SOON);

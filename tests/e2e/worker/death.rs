@@ -10,7 +10,7 @@ fn a_terminated_worker_is_replaced_and_what_it_had_claimed_is_sent() {
     receiver.wait_for(3, SOON);
     let pid = wait_for_worker(&mut client);
     receiver.answer("/frozen", Reply::ok());
-    execute(&mut client, &format!("select pg_terminate_backend({pid})"));
+    own.terminate(pid);
     let deliveries = frozen.wait_delivered(&mut client, SOON);
     assert!(deliveries.iter().all(|delivery| delivery.attempts == 0));
     assert_ne!(wait_for_worker(&mut client), pid);

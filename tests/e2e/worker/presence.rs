@@ -82,6 +82,7 @@ fn an_extension_that_is_dropped_and_created_at_once_is_served_at_once() {
 fn drop_database_with_force_does_not_wait_for_requests_that_are_out() {
     let (database, receiver) = (project_with_items(server()), Receiver::http());
     freeze_64(&database, &receiver);
+    database.allow_log("terminating background worker");
     let mut client = server().connect("postgres");
     let started = Instant::now();
     execute(
@@ -101,6 +102,7 @@ fn without_a_free_background_worker_a_preloaded_server_says_so_in_its_log() {
         .preloaded()
         .setting("max_worker_processes", "2")
         .start();
+    own.expect_log("no background worker can be started");
     let database = project_with_items(&own);
     wait_until(SOON, "the warning", || {
         own.log()
@@ -123,6 +125,7 @@ fn a_database_that_found_no_free_background_worker_is_served_once_one_is_free() 
         .start();
     let (first, receiver) = (project_with_items(&own), Receiver::http());
     assert_delivers(&first, &receiver);
+    own.expect_log("no background worker can be started");
     let second = project_with_items(&own);
     let tenant = Tenant::with_items_to(&second, &receiver.url("/second"));
     let mut client = second.client();
@@ -165,6 +168,7 @@ fn a_database_without_the_extension_costs_no_line_in_the_log() {
 fn a_database_that_was_dropped_with_force_and_created_again_is_served() {
     for own in [builder().preloaded().start(), builder().start()] {
         let (database, receiver) = (project_with_items(&own), Receiver::http());
+        own.allow_log("terminating background worker");
         frozen(&database, &receiver).insert_items(&mut database.client(), 3);
         process(&database, "()");
         receiver.wait_for(3, SOON);

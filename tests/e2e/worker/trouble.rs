@@ -28,6 +28,7 @@ fn a_key_file_that_is_repaired_signs_again_without_reload_or_restart() {
     fs::copy(&key, &kept).expect("keep the key");
     for (problem, remedy, damage) in damages {
         let told = own.log().len();
+        own.expect_log(problem);
         damage();
         execute(&mut client, "delete from int.plugin_delivery_queue");
         tenant.insert_items(&mut client, 1);
@@ -63,6 +64,7 @@ fn a_queue_that_stays_locked_is_said_so_and_delivery_goes_on_once_it_is_free() {
     let mut client = database.client();
     let worker = wait_for_worker(&mut client);
     let mut session = database.client();
+    own.expect_log("another session has locked int.plugin_delivery_queue");
     let mut holder = session.transaction().expect("begin");
     holder
         .batch_execute("lock table int.plugin_delivery_queue in share mode")
@@ -99,6 +101,7 @@ fn a_full_disk_under_the_queue_is_said_so_and_delivery_goes_on_once_there_is_roo
     let worker = wait_for_worker(&mut client);
     own.pause(worker);
     tenant.insert_items(&mut client, 300);
+    own.expect_log("the queue cannot be worked: could not extend file");
     volume.fill();
     own.resume(worker);
     wait_until(SOON, "the warning", || {
@@ -151,10 +154,7 @@ fn a_library_that_is_replaced_by_renaming_disturbs_no_running_server() {
         assert_eq!(process(database, "()"), 0);
         assert_eq!(wait_for_worker(&mut database.client()), pid);
         // The next worker: of the old library where it was preloaded, else of the new one.
-        execute(
-            &mut database.client(),
-            &format!("select pg_terminate_backend({pid}, 10000)"),
-        );
+        database.server().terminate(pid);
         process(database, "()");
         assert_delivers(database, &receiver);
     }
@@ -187,10 +187,8 @@ fn a_library_that_is_missing_costs_a_line_now_and_then_until_it_is_back() {
     let kept = library.with_extension("kept");
     fs::rename(&library, &kept).expect("lose the library");
     let pid = wait_for_worker(&mut client);
-    execute(
-        &mut client,
-        &format!("select pg_terminate_backend({pid}, 10000)"),
-    );
+    own.expect_log("could not access file");
+    own.terminate(pid);
     let failures = || {
         let log = own.log();
         log.lines()

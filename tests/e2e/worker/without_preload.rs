@@ -63,6 +63,7 @@ fn a_commit_wakes_a_worker_that_the_processor_has_started() {
 #[test]
 fn without_a_free_background_worker_the_processor_moves_nothing_and_names_the_setting() {
     let own = builder().setting("max_worker_processes", "1").start();
+    own.expect_log("no background worker can be started");
     let (database, receiver) = (project_with_items(&own), Receiver::http());
     let tenant = Tenant::with_items_to(&database, &receiver.url("/"));
     let mut client = database.client();
@@ -93,6 +94,7 @@ fn the_processor_starts_a_worker_as_soon_as_a_background_worker_is_free() {
     let tenant = Tenant::with_items_to(&second, &receiver.url("/"));
     let mut client = second.client();
     tenant.insert_items(&mut client, 1);
+    own.expect_log("no background worker can be started");
     assert_eq!(process(&second, "()"), 0);
     wait_until(SOON, "the first worker to make room", || {
         process(&second, "()") == 1

@@ -12,7 +12,8 @@ use crate::tree::EXTENSION;
 
 const NAME_LIMIT: usize = 63;
 
-/// A database of its own name, dropped again when the test succeeds.
+/// A database of its own name, dropped again when the test succeeds. The test fails then if the server's log has
+/// messages that it did not announce: see [`Database::expect_log`].
 pub struct Database {
     server: Server,
     name: String,
@@ -54,6 +55,7 @@ impl Database {
                 quote_ident(&name)
             ))
             .unwrap_or_else(|error| panic!("create database: {}", describe(&error)));
+        server.watch_database(&name);
         Database { server, name }
     }
 
@@ -97,14 +99,16 @@ impl Drop for Database {
             eprintln!("the end of the server's log:\n{}", self.server.log_tail());
             return;
         }
-        // Best effort: the server may be stopped, and its end removes the database anyway.
-        if let Ok(mut client) = self.server.try_connect_as("postgres", "postgres") {
-            let _ = client.batch_execute("set statement_timeout = '10s'");
-            let _ = client.batch_execute(&format!(
-                "drop database {} with (force)",
-                quote_ident(&self.name)
-            ));
-        }
+        self.server.end_database(&self.name, || {
+            // Best effort: the server may be stopped, and its end removes the database anyway.
+            if let Ok(mut client) = self.server.try_connect_as("postgres", "postgres") {
+                let _ = client.batch_execute("set statement_timeout = '10s'");
+                let _ = client.batch_execute(&format!(
+                    "drop database {} with (force)",
+                    quote_ident(&self.name)
+                ));
+            }
+        });
     }
 }
 

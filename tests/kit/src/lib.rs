@@ -25,8 +25,8 @@ pub use catalog::{assert_same_lines, catalog};
 pub use database::Database;
 pub use dns::{Dns, Records};
 pub use project::{
-    HOST_SCHEMA, create_tracked_table, former_system, load_former_system, project,
-    project_with_items, shared_server,
+    HOST_SCHEMA, TAKE_OVER_WARNINGS, create_tracked_table, former_system, load_former_system,
+    project, project_with_items, shared_server,
 };
 pub use receiver::{Received, Receiver, Reply};
 pub use server::{PsqlOutput, Server, ServerBuilder, StopMode};

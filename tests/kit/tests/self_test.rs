@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
@@ -683,4 +684,130 @@ mod signature {
 #[should_panic(expected = "in vain for: the impossible")]
 fn waiting_ends_at_the_deadline() {
     wait_until(Duration::from_millis(20), "the impossible", || false);
+}
+
+mod log {
+    use super::*;
+
+    const WARN: &str = "do $$ begin raise warning 'odd'; end $$";
+
+    /// What a test is told when `end` drops a server or database.
+    fn complaint(end: impl FnOnce()) -> Option<String> {
+        let told = catch_unwind(AssertUnwindSafe(end)).err()?;
+        Some(*told.downcast::<String>().expect("a message"))
+    }
+
+    #[track_caller]
+    fn run(client: &mut plugin_webhooks_kit::postgres::Client, sql: &str) {
+        client.batch_execute(sql).expect("run a statement");
+    }
+
+    #[test]
+    fn a_warning_that_nobody_announced_fails_the_test() {
+        let database = server().empty_database();
+        run(&mut database.client(), WARN);
+        let told = complaint(|| drop(database)).expect("a complaint");
+        assert!(told.contains("WARNING:  odd"), "{told}");
+        assert!(told.contains("expect_log"), "{told}");
+    }
+
+    #[test]
+    fn an_announced_one_passes() {
+        for announce in [
+            plugin_webhooks_kit::Database::expect_log,
+            plugin_webhooks_kit::Database::allow_log,
+        ] {
+            let database = server().empty_database();
+            announce(&database, "WARNING:  odd");
+            run(&mut database.client(), WARN);
+            assert_eq!(complaint(|| drop(database)), None);
+        }
+    }
+
+    #[test]
+    fn one_that_was_expected_and_did_not_come_fails_the_test() {
+        let database = server().empty_database();
+        database.allow_log("may be");
+        database.expect_log("must be");
+        let told = complaint(|| drop(database)).expect("a complaint");
+        assert!(
+            told.contains("must be") && !told.contains("may be"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn each_test_answers_for_its_own_database() {
+        let (mine, other) = (server().empty_database(), server().empty_database());
+        run(&mut other.client(), WARN);
+        mine.allow_log("odd");
+        assert_eq!(complaint(|| drop(mine)), None);
+        assert!(complaint(|| drop(other)).is_some());
+    }
+
+    #[test]
+    fn an_error_that_answers_the_test_passes_unless_it_is_an_internal_one() {
+        let database = server().empty_database();
+        expect_sqlstate(database.client().batch_execute("select 1/0"), "22012");
+        assert!(!database.psql("select 1/0").success);
+        assert_eq!(complaint(|| drop(database)), None);
+        let database = server().empty_database();
+        let internal = "do $$ begin raise 'broken' using errcode = 'XX000'; end $$";
+        expect_sqlstate(database.client().batch_execute(internal), "XX000");
+        let told = complaint(|| drop(database)).expect("a complaint");
+        assert!(told.contains("broken"), "{told}");
+    }
+
+    #[test]
+    fn what_is_left_is_checked_when_the_server_ends() {
+        let own = Server::start(tree(), &[("fsync", "off")]);
+        run(&mut own.connect("postgres"), WARN);
+        let told = complaint(|| drop(own)).expect("a complaint");
+        assert!(told.contains("WARNING:  odd"), "{told}");
+    }
+
+    #[test]
+    fn what_the_kit_stops_kills_and_terminates_passes() {
+        let own = Server::start(tree(), &[("fsync", "off")]);
+        let session = || {
+            let mut client = own.connect("postgres");
+            let pid: i32 = client
+                .query_one("select pg_backend_pid()", &[])
+                .expect("a pid")
+                .get(0);
+            (client, pid)
+        };
+        let (_terminated, pid) = session();
+        own.terminate(pid);
+        let (_killed, pid) = session();
+        own.kill_9_and_recover(pid);
+        for mode in [StopMode::Fast, StopMode::Immediate] {
+            let _stopped = session();
+            own.stop(mode);
+            own.start_again();
+        }
+        let _crashed = session();
+        own.crash();
+        own.start_again();
+        assert_eq!(complaint(|| drop(own)), None);
+    }
+
+    #[test]
+    fn a_process_that_crashes_by_itself_fails_the_test() {
+        let own = Server::start(tree(), &[("fsync", "off")]);
+        let mut client = own.connect("postgres");
+        let pid: i32 = client
+            .query_one("select pg_backend_pid()", &[])
+            .expect("a pid")
+            .get(0);
+        let killed = Command::new("kill")
+            .args(["-SEGV", &pid.to_string()])
+            .status();
+        assert!(killed.expect("run kill").success());
+        wait_until(SOON, "recovery", || {
+            own.log().matches("ready to accept connections").count() == 2
+        });
+        let told = complaint(|| drop(own)).expect("a complaint");
+        assert!(told.contains("terminated by signal 11"), "{told}");
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::config::{inherited_settings, write_config};
 use super::handle::{Inner, START_DEADLINE, Server};
+use super::log::{LINE_PREFIX, Watch};
 use crate::dns::Dns;
 use crate::tree::{EXTENSION, Tree, run};
 use crate::wait::wait_until;
@@ -18,7 +19,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("max_connections", "100"),
     // One worker for each database that has the extension, and tests run side by side.
     ("max_worker_processes", "64"),
-    ("log_line_prefix", "%m [%p] %b %d "),
+    ("log_line_prefix", LINE_PREFIX),
     ("log_timezone", "UTC"),
 ];
 
@@ -69,25 +70,29 @@ impl ServerBuilder {
         self.start_with(|data| tree.copy_template(data))
     }
 
-    fn start_with(self, create_data: impl FnOnce(&Path)) -> Server {
-        let dir = self.tree.new_server_dir();
-        create_data(&dir.join("data"));
+    fn start_with(self, create_data: impl Fn(&Path)) -> Server {
         for attempt in 1.. {
+            let dir = self.tree.new_server_dir();
+            create_data(&dir.join("data"));
             let port = free_port();
             write_config(&dir, port, &self.settings);
             let server = Server(Arc::new(Inner {
                 tree: self.tree.clone(),
-                dir: dir.clone(),
+                dir,
                 port,
                 environment: self.environment.clone(),
                 name_server: self.name_server,
                 process: Mutex::new(None),
+                watch: Mutex::new(Watch::default()),
             }));
             match server.try_start() {
                 Ok(()) => return server,
                 Err(_)
                     if attempt < START_ATTEMPTS
-                        && server.log().contains("Address already in use") => {}
+                        && server.log().contains("Address already in use") =>
+                {
+                    server.allow_log("");
+                }
                 Err(reason) => panic!("{reason}"),
             }
         }
@@ -127,7 +132,7 @@ impl Server {
         builder.settings = inherited_settings(&self.0.dir);
         builder.environment = self.0.environment.clone();
         builder.name_server = self.0.name_server;
-        builder.settings(settings).start_with(|data| {
+        let standby = builder.settings(settings).start_with(|data| {
             let mut backup = primary.0.tree.server_program("pg_basebackup");
             primary.point_here(&mut backup);
             run(backup
@@ -138,7 +143,10 @@ impl Server {
                     "-D",
                 ])
                 .arg(data));
-        })
+        });
+        // The end of the primary, or of the standby's time as one, ends its receiver of WAL.
+        standby.allow_log("|walreceiver|");
+        standby
     }
 
     /// Ends recovery of a standby and waits until it accepts writes.

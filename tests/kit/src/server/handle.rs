@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use postgres::{Client, Config, NoTls};
 
+use super::log::Watch;
 use crate::sql::{describe, quote_literal};
 use crate::tree::{EXTENSION, Tree};
 use crate::wait::wait_until;
@@ -17,6 +18,8 @@ use crate::wait::wait_until;
 pub(super) const START_DEADLINE: Duration = Duration::from_secs(60);
 /// A statement that hangs fails its test. A benchmark may set it to 0.
 const STATEMENT_TIMEOUT: &str = "-c statement_timeout=120s";
+/// The `application_name` of a test's sessions, and of the programs that it runs.
+pub(super) const APPLICATION: &str = "e2e";
 pub(super) const SUPERUSER: &str = "postgres";
 /// The line of the log that separates a start from the one before.
 pub(super) const START_MARK: &str = "---- start ----";
@@ -32,6 +35,7 @@ pub(super) struct Inner {
     pub(super) environment: Vec<(String, String)>,
     pub(super) name_server: Option<Ipv4Addr>,
     pub(super) process: Mutex<Option<Child>>,
+    pub(super) watch: Mutex<Watch>,
 }
 
 /// What `psql` printed.
@@ -85,7 +89,7 @@ impl Server {
         config
             .host("127.0.0.1")
             .port(self.0.port)
-            .application_name("e2e")
+            .application_name(APPLICATION)
             .options(STATEMENT_TIMEOUT)
             .connect_timeout(Duration::from_secs(10));
         config
@@ -138,13 +142,17 @@ impl Server {
         command
             .env("PGHOST", "127.0.0.1")
             .env("PGPORT", self.0.port.to_string())
-            .env("PGUSER", SUPERUSER);
+            .env("PGUSER", SUPERUSER)
+            .env("PGAPPNAME", APPLICATION);
     }
 
     /// Everything the server has logged so far.
     pub fn log(&self) -> String {
-        let bytes = fs::read(self.log_path()).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
+        String::from_utf8_lossy(&self.log_bytes()).into_owned()
+    }
+
+    pub(super) fn log_bytes(&self) -> Vec<u8> {
+        self.0.log_bytes()
     }
 
     /// The last lines of the log, for the report of a failure.
@@ -156,7 +164,7 @@ impl Server {
     }
 
     pub(super) fn log_path(&self) -> PathBuf {
-        self.0.dir.join("log")
+        self.0.log_path()
     }
 
     /// Makes the server read its configuration again; sessions that start afterwards see it.
@@ -205,5 +213,19 @@ impl Server {
             .process
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn watch(&self) -> MutexGuard<'_, Watch> {
+        self.0.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn log_path(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
+    pub(super) fn log_bytes(&self) -> Vec<u8> {
+        fs::read(self.log_path()).unwrap_or_default()
     }
 }

@@ -3,6 +3,7 @@
 mod builder;
 mod config;
 mod handle;
+mod log;
 mod process;
 mod volumes;
 

@@ -5,15 +5,19 @@ use std::io::Write as _;
 use std::os::unix::process::CommandExt;
 use std::process::Child;
 use std::sync::PoisonError;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::handle::{Inner, START_DEADLINE, START_MARK, SUPERUSER, Server};
+use super::log;
+use crate::sql::value;
 use crate::wait::wait_until;
 
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
-const READY: &str = "database system is ready to accept";
+/// Once more in the log for each time that sessions may come again.
+pub(super) const READY: &str = "database system is ready to accept";
 
 /// How to end a server: see `pg_ctl stop`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +43,8 @@ impl Server {
 
     /// Kills the postmaster as a power failure would; start again with [`Server::start_again`].
     pub fn crash(&self) {
+        // Starting again is tried while the old processes are leaving.
+        self.allow_log("pre-existing shared memory block");
         self.end_with(Signal::KILL);
     }
 
@@ -48,6 +54,7 @@ impl Server {
         let Some(mut postmaster) = process.take() else {
             return Duration::ZERO;
         };
+        self.interrupted();
         send(signal, &postmaster);
         wait_until(STOP_DEADLINE, "the server to stop", || {
             exited(&mut postmaster)
@@ -63,7 +70,7 @@ impl Server {
             // Orphans of a killed postmaster hold its shared memory until they notice.
             let orphans = self.log_of_last_start().contains("still in use");
             assert!(orphans && Instant::now() < deadline, "{reason}");
-            std::thread::sleep(Duration::from_millis(50));
+            thread::sleep(Duration::from_millis(50));
         }
     }
 
@@ -76,7 +83,18 @@ impl Server {
     /// Kills one process of the server, which makes PostgreSQL end all others and recover.
     pub fn kill_9(&self, pid: i32) {
         let pid = Pid::from_raw(pid).expect("a process id");
+        self.interrupted();
         kill_process(pid, Signal::KILL).expect("kill the process");
+    }
+
+    /// Ends one session or background worker as `pg_terminate_backend` does, and waits until it has gone.
+    pub fn terminate(&self, pid: i32) {
+        self.allow_log(&format!("[{pid}] "));
+        let gone: bool = value(
+            &mut self.connect("postgres"),
+            &format!("select pg_terminate_backend({pid}, 10000)"),
+        );
+        assert!(gone, "process {pid} did not end");
     }
 
     /// Freezes one process of the server with all its threads.
@@ -155,7 +173,7 @@ impl Server {
                     self.log_of_last_start()
                 ));
             }
-            std::thread::sleep(Duration::from_millis(5));
+            thread::sleep(Duration::from_millis(5));
         }
         *self.process() = Some(postmaster);
         Ok(())
@@ -172,6 +190,7 @@ impl Server {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        let end_of_test = self.log_bytes().len();
         let process = self
             .process
             .get_mut()
@@ -180,8 +199,15 @@ impl Drop for Inner {
             send(Signal::QUIT, &postmaster);
             let _ = postmaster.wait();
         }
+        let log = self.log_bytes();
+        let watch = self.watch.get_mut().unwrap_or_else(PoisonError::into_inner);
+        watch.interrupted(end_of_test);
+        let complaint = watch.check(&log, None);
         // The tree's janitor deletes what cannot be deleted now.
         let _ = fs::remove_dir_all(&self.dir);
+        if !thread::panicking() {
+            log::fail(complaint);
+        }
     }
 }
 
