@@ -1,6 +1,6 @@
 //! What servers log. Every message of level WARNING or higher is one that its test announced, else the test fails.
 //!
-//! A test need not announce what it is told anyway: the errors that answer its own statements, and that sessions
+//! A test need not announce what it is told anyway: the errors that its own sessions get, and that sessions
 //! end while the kit stops, crashes or kills something. Messages about a database are checked when its test drops
 //! it, all others by whoever comes next and when the server ends. A test that panics already is left alone.
 
@@ -246,10 +246,10 @@ fn contains(bytes: &[u8], text: &str) -> bool {
         .any(|window| window == text.as_bytes())
 }
 
-/// Whether the message answered a statement of the test's own session, which knows it then. An internal error is
-/// nothing that a test expects silently.
+/// Whether the message was the answer to the test's own session, which knows it then. An internal error is nothing
+/// that a test expects silently.
 fn is_answer(message: &Message) -> bool {
-    message.level == "ERROR"
+    ["ERROR", "FATAL"].contains(&message.level.as_str())
         && message.process == "client backend"
         && message.application == APPLICATION
         && !message.sqlstate.starts_with("XX")
