@@ -34,6 +34,10 @@ pub fn run_once(
     id: &str,
     call: impl FnOnce() -> Result<Jsonb>,
 ) -> Result<Jsonb> {
+    if !exist() {
+        // The older version knew no ids.
+        return call();
+    }
     while !claim(installation, id) {
         match answer(installation, id) {
             Some(Some(answer)) => return Ok(answer),

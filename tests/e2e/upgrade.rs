@@ -8,7 +8,7 @@ use std::time::Duration;
 use plugin_webhooks_kit::postgres::Client;
 use plugin_webhooks_kit::{
     Database, HOST_SCHEMA, Receiver, Reply, Server, Tenant, Tree, assert_same_lines, catalog,
-    create_supabase_roles, create_tracked_table, execute, expect_sqlstate, value, wait_until,
+    create_supabase_roles, create_tracked_table, execute, expect_sqlstate, sign, value, wait_until,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -173,6 +173,43 @@ fn the_library_delivers_with_the_catalogs_of_each_released_version() {
         let moved: i32 = value(&mut client, "select public.rpc_process_plugin_deliveries()");
         assert_eq!(moved, 0);
         assert_eq!(version(&mut client), from);
+    }
+}
+
+/// The older version knew no ids: such a call runs as it did.
+#[test]
+fn the_library_answers_partners_with_the_catalogs_of_each_released_version() {
+    for (from, _) in RELEASED {
+        let database = database_of(from, |_| {});
+        let mut client = database.client();
+        execute(
+            &mut client,
+            "select plugin_webhooks.create_secret('of the partner', 'desk');
+             select public.rpc_register_plugin('desk', 'Desk')",
+        );
+        let installation: String = value(
+            &mut client,
+            "select public.rpc_install_plugin('11111111-1111-1111-1111-111111111111', 'desk', 'desk')::text",
+        );
+        let payload = r#"{"id": "a", "action": "noop"}"#;
+        let call = format!(
+            "select public.rpc_plugin_ingest_webhook('desk', '{installation}', '{payload}', '{}')::text",
+            sign("of the partner", payload.as_bytes())
+        );
+        for _ in 0..2 {
+            assert_eq!(
+                value::<String>(&mut client, &call),
+                r#"{"ok": true, "action": "noop"}"#,
+                "{from}"
+            );
+        }
+        execute(&mut client, UPDATE);
+        value::<String>(&mut client, &call);
+        let kept: i64 = value(
+            &mut client,
+            "select count(*) from plugin_webhooks.inbound_ids",
+        );
+        assert_eq!(kept, 1);
     }
 }
 

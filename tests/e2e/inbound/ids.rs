@@ -133,6 +133,32 @@ fn no_isolation_lets_one_run_twice() {
     }
 }
 
+/// It would lock the installation before the host's rows, and the delete of a tenant locks them the other way
+/// round.
+#[test]
+fn a_call_that_runs_holds_up_no_uninstall() {
+    let partners = Partners::new();
+    let held = HeldAction::new(&partners);
+    thread::scope(|scope| {
+        let one = scope.spawn(|| partners.call(&mut partners.session(), FIRST));
+        held.wait_for_callers(1);
+        let mut admin = partners.admin();
+        execute(
+            &mut admin,
+            &format!(
+                "set lock_timeout = '1ms';
+                 select public.rpc_uninstall_plugin('{TENANT}', '{}')",
+                partners.installation
+            ),
+        );
+        held.release();
+        assert_eq!(
+            one.join().expect("the call").expect("an answer"),
+            r#"{"n": 1}"#
+        );
+    });
+}
+
 #[test]
 fn a_session_that_ends_half_way_leaves_no_trace() {
     let partners = Partners::new();
