@@ -32,8 +32,10 @@ fn have_a_description_and_a_default() {
             "lease integer 300 150 3600 s sighup",
             "max_in_flight integer 64 1 1024 sighup",
             "max_in_flight_per_installation integer 16 1 1024 sighup",
+            "max_installations integer 1000 1 1000000 sighup",
             "max_probe_interval integer 60000 0 3600000 ms sighup",
             "max_slow_in_flight integer 256 0 4096 sighup",
+            "max_subscriptions integer 1000 1 1000000 sighup",
             "poll_interval integer 1000 100 60000 ms sighup",
             "require_inbound_id bool off sighup",
             "require_signature bool off sighup",
@@ -104,7 +106,12 @@ fn about_networks_and_files_are_for_superusers_eyes() {
         .batch_execute("create role curious login")
         .expect("a role");
     let mut client = server().connect_as("postgres", "curious");
-    let secret = ["allowed_networks", "ca_file", "secret_key_file"];
+    let secret = [
+        "allowed_networks",
+        "ca_file",
+        "secret_key_file",
+        "show_internal_bodies",
+    ];
     for name in secret {
         expect_sqlstate(
             client.batch_execute(&format!("show plugin_webhooks.{name}")),
