@@ -6,7 +6,8 @@ CREATE TABLE IF NOT EXISTS plugin_webhooks.inbound_ids (
     -- A collation of the operating system may change under the index.
     id                     text COLLATE pg_catalog."C" NOT NULL,
     answer                 jsonb,
-    created_at             timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    -- When the call came: its timestamp was checked then, however long its transaction had been open.
+    created_at             timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     PRIMARY KEY (plugin_installation_id, id),
     CONSTRAINT inbound_ids_id_check CHECK (pg_catalog.length(id) BETWEEN 1 AND 200)
 );

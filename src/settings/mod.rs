@@ -133,12 +133,12 @@ static RETAIN_ATTEMPTS: Integer = Integer {
     detail: FOR_EVER,
 };
 
-/// Twice the time that a timestamp may be off is the least that makes a replay impossible. The default is what a
-/// partner's queue may hold back.
+/// The least is longer than a timestamp is good for, 300 seconds before it and 300 after: with both, no call can be
+/// replayed. The default is what a partner's queue may hold back.
 static RETAIN_INBOUND_IDS: Integer = Integer {
     name: c"plugin_webhooks.retain_inbound_ids",
     value: GucSetting::<i32>::new(30 * DAY),
-    range: 600..=3_650 * DAY,
+    range: 900..=3_650 * DAY,
     flags: GucFlags::UNIT_S,
     summary:
         c"How long the ids of partners' calls are kept with their answers: so long none runs twice.",

@@ -133,7 +133,7 @@ fn goes_through_more_rows_than_fit_into_one_step() {
 fn deletes_ids_of_calls_and_counters_of_minutes_that_are_over() {
     let own = builder()
         .preloaded()
-        .setting("plugin_webhooks.retain_inbound_ids", "600")
+        .setting("plugin_webhooks.retain_inbound_ids", "900")
         .start();
     let database = project_with_items(&own);
     let mut client = database.client();
@@ -142,9 +142,9 @@ fn deletes_ids_of_calls_and_counters_of_minutes_that_are_over() {
         &mut client,
         "select public.rpc_register_plugin('any', 'Any');
          insert into plugin_webhooks.inbound_ids (plugin_installation_id, id, answer, created_at)
-             select gen_random_uuid(), n, '{}', now() - interval '601 s' from generate_series(1, 1200) as n;
+             select gen_random_uuid(), n, '{}', now() - interval '901 s' from generate_series(1, 1200) as n;
          insert into plugin_webhooks.inbound_ids (plugin_installation_id, id, answer, created_at)
-             select gen_random_uuid(), 'young', '{}', now() - interval '9 min';
+             select gen_random_uuid(), 'young', '{}', now() - interval '10 min';
          insert into plugin_webhooks.rate_limits (bucket, window_start, hits)
              select n, now() - interval '601 s', 1 from generate_series(1, 1200) as n;
          insert into plugin_webhooks.rate_limits (bucket, window_start, hits) values ('young', now(), 1)",

@@ -42,7 +42,7 @@ fn have_a_description_and_a_default() {
             "retain_attempts integer 604800 0 315360000 s sighup",
             "retain_dead integer 7776000 0 315360000 s sighup",
             "retain_delivered integer 2592000 0 315360000 s sighup",
-            "retain_inbound_ids integer 2592000 600 315360000 s sighup",
+            "retain_inbound_ids integer 2592000 900 315360000 s sighup",
             "retry_schedule string 2min, 4min, 8min, 16min, 32min, 64min, 64min sighup",
             "secret_key_file string plugin_webhooks.key sighup",
             "show_internal_bodies bool off sighup",
