@@ -1,8 +1,8 @@
 //! A change of a row as the audit log records it. Knows neither how it is found out nor who is told.
 #![expect(unsafe_code, reason = "copies values by pointer")]
 
-use pgrx::pg_sys;
 use pgrx::pg_sys::Datum;
+use pgrx::{FromDatum, pg_sys};
 
 use crate::pg;
 use crate::text_enum::TextEnum;
@@ -90,6 +90,72 @@ pub struct AuditedChange<'a> {
     pub name: &'a str,
     pub operation: Operation,
     pub change: &'a Change,
+}
+
+/// A row of the audit log, by whomever it was written. The values are of its columns' types and may be toasted.
+pub struct LogRow {
+    pub id: i64,
+    pub table_schema: Option<Datum>,
+    pub table_name: Option<Datum>,
+    pub record_id: Option<Datum>,
+    pub operation: Option<Datum>,
+    pub old_data: Option<Datum>,
+    pub new_data: Option<Datum>,
+    pub changed_fields: Option<Datum>,
+    pub tenant: Option<Datum>,
+}
+
+impl LogRow {
+    /// # Safety
+    /// `tenant` is null or a uuid that is alive.
+    pub unsafe fn tenant(&self) -> Option<[u8; 16]> {
+        // SAFETY: a uuid is 16 bytes.
+        self.tenant
+            .map(|value| unsafe { value.cast_mut_ptr::<[u8; 16]>().read() })
+    }
+
+    /// Shows the change of a tenant's row that it records, if it does. What has to be copied for that is of the
+    /// current memory context.
+    ///
+    /// # Safety
+    /// The values are alive.
+    pub unsafe fn show_change(&self, show: impl FnOnce(&AuditedChange<'_>)) {
+        // SAFETY: schema, name and operation are texts; record_id and changed_fields are of variable length, and
+        // detoasted they are themselves or a copy.
+        let (tenant, schema, name, operation, record_id, changed_fields) = unsafe {
+            let text = |value: Option<Datum>| String::from_datum(value?, false);
+            let plain = |value: Datum| Datum::from(pg_sys::pg_detoast_datum(value.cast_mut_ptr()));
+            (
+                self.tenant(),
+                text(self.table_schema),
+                text(self.table_name),
+                text(self.operation).and_then(|word| Operation::parse(&word)),
+                self.record_id.map(plain),
+                self.changed_fields.map(plain),
+            )
+        };
+        let (Some(_), Some(schema), Some(name), Some(operation), Some(record_id)) =
+            (tenant, schema, name, operation, record_id)
+        else {
+            return;
+        };
+        show(&AuditedChange {
+            id: self.id,
+            table: &table_key(&schema, &name),
+            schema: &schema,
+            name: &name,
+            operation,
+            change: &Change {
+                record_id,
+                // Fetched from TOAST only for a subscription that wants them.
+                old_data: self.old_data,
+                new_data: self.new_data,
+                changed_fields,
+                tenant,
+                tenant_datum: self.tenant,
+            },
+        });
+    }
 }
 
 /// What a table's subscriptions are found by: no name holds NUL.

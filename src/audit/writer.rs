@@ -12,11 +12,11 @@ use pgrx::prelude::*;
 use super::origin::Origin;
 use super::table::Table;
 use super::to_jsonb::{self, Versions};
-use crate::change::{AuditedChange, Change, Operation};
+use crate::change::{AuditedChange, Change, LogRow, Operation};
 use crate::delivery::enqueue::Enqueuer;
 use crate::delivery::foreign_rows;
 use crate::pg;
-use crate::pg::append::{Appender, Layout, TriggerAction};
+use crate::pg::append::{Appender, Layout, TriggerAction, Written};
 use crate::tables;
 use crate::text_enum::TextEnum;
 
@@ -136,11 +136,19 @@ impl Writer {
         let (table, operation, waiting) = (&self.table, self.operation, &self.waiting);
         match &mut self.enqueuer {
             None => appender.flush(|_, _| {}),
+            Some(enqueuer) if appender.may_change_rows() => {
+                // SAFETY: the memory of the row is emptied after this, when nothing refers to what is in it.
+                let _inside = unsafe { pg::Inside::of(self.row) };
+                // SAFETY: a written row's values are of the layout's columns and live until the next one is added.
+                appender.flush(|_, row| unsafe {
+                    as_written(&row).show_change(|change| enqueuer.enqueue(change));
+                });
+            }
             Some(enqueuer) => {
                 enqueuer.prepare(waiting.iter().filter_map(|change| change.tenant));
-                appender.flush(|n, id| {
+                appender.flush(|n, row| {
                     enqueuer.enqueue(&AuditedChange {
-                        id: id.value() as i64,
+                        id: row.id().value() as i64,
                         table: &table.key,
                         schema: &table.schema,
                         name: &table.name,
@@ -183,6 +191,21 @@ impl Writer {
         pg::as_owner_of(tables::ENTITY_CHANGES, || {
             pg::run_kept(INSERT_CHANGE, &INSERT_TYPES, &arguments, |_| Ok(()));
         });
+    }
+}
+
+/// A row of the layout as triggers of the audit log let it be written.
+fn as_written(row: &Written<'_>) -> LogRow {
+    LogRow {
+        id: row.id().value() as i64,
+        table_schema: row.value(0),
+        table_name: row.value(1),
+        record_id: row.value(2),
+        operation: row.value(3),
+        old_data: row.value(4),
+        new_data: row.value(5),
+        changed_fields: row.value(6),
+        tenant: row.value(8),
     }
 }
 

@@ -10,9 +10,8 @@ use pgrx::pg_sys::{self, Datum};
 use pgrx::prelude::*;
 
 use super::enqueue::Enqueuer;
-use crate::change::{AuditedChange, Change, Operation, table_key};
+use crate::change::LogRow;
 use crate::error::{self, Error};
-use crate::text_enum::TextEnum;
 use crate::{instance, pg, tables};
 
 const SYMBOL: &CStr = c"enqueue_plugin_events_from_audit_wrapper";
@@ -120,17 +119,20 @@ unsafe fn take_rows(enqueuer: &mut Enqueuer) {
         if table.is_null() {
             return;
         }
-        let rows: Vec<Row> = (0..(*table).numvals as usize)
-            .map(|n| Row {
-                tuple: *(*table).vals.add(n),
-                descriptor: (*table).tupdesc,
+        let rows: Vec<LogRow> = (0..(*table).numvals as usize)
+            .filter_map(|n| {
+                let row = Row {
+                    tuple: *(*table).vals.add(n),
+                    descriptor: (*table).tupdesc,
+                };
+                row.of_log()
             })
             .collect();
         enqueuer.prepare(rows.iter().filter_map(|row| row.tenant()));
         let memory = pg::new_context(pg_sys::CurrentMemoryContext, c"foreign row");
         for row in rows {
             let inside = pg::Inside::of(memory);
-            row.enqueue(enqueuer);
+            row.show_change(|change| enqueuer.enqueue(change));
             drop(inside);
             pg_sys::MemoryContextReset(memory);
             pg_sys::check_for_interrupts!();
@@ -155,49 +157,17 @@ impl Row {
         (!null).then_some(value)
     }
 
-    fn tenant(&self) -> Option<[u8; 16]> {
-        // SAFETY: a uuid is 16 bytes in the tuple.
-        self.get(2)
-            .map(|value| unsafe { value.cast_mut_ptr::<[u8; 16]>().read() })
-    }
-
-    fn text(&self, column: i32) -> String {
-        // SAFETY: the columns that are asked for are texts.
-        self.get(column)
-            .and_then(|value| unsafe { String::from_datum(value, false) })
-            .unwrap_or_default()
-    }
-
-    /// A value of variable length as it is without TOAST.
-    fn plain(&self, column: i32) -> Option<Datum> {
-        // SAFETY: the columns that are asked for are of variable length; the result is the value itself or a
-        // copy in the current memory context.
-        self.get(column)
-            .map(|value| unsafe { Datum::from(pg_sys::pg_detoast_datum(value.cast_mut_ptr())) })
-    }
-
-    fn enqueue(&self, enqueuer: &mut Enqueuer) {
-        let (Some(id), Some(record_id), Some(operation)) =
-            (self.get(1), self.plain(6), Operation::parse(&self.text(5)))
-        else {
-            return;
-        };
-        let (schema, name) = (self.text(3), self.text(4));
-        enqueuer.enqueue(&AuditedChange {
-            id: id.value() as i64,
-            table: &table_key(&schema, &name),
-            schema: &schema,
-            name: &name,
-            operation,
-            change: &Change {
-                record_id,
-                // Fetched from TOAST only for a subscription that wants them.
-                old_data: self.get(7),
-                new_data: self.get(8),
-                changed_fields: self.plain(9),
-                tenant: self.tenant(),
-                tenant_datum: self.get(2),
-            },
-        });
+    fn of_log(&self) -> Option<LogRow> {
+        Some(LogRow {
+            id: self.get(1)?.value() as i64,
+            tenant: self.get(2),
+            table_schema: self.get(3),
+            table_name: self.get(4),
+            operation: self.get(5),
+            record_id: self.get(6),
+            old_data: self.get(7),
+            new_data: self.get(8),
+            changed_fields: self.get(9),
+        })
     }
 }

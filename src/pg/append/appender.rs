@@ -124,6 +124,11 @@ impl Appender {
         self.used += 1;
     }
 
+    /// Whether triggers may write other rows than were added, or none. Then each row is a batch of its own.
+    pub fn may_change_rows(&self) -> bool {
+        self.fires_before_row
+    }
+
     /// Whether it is time to `flush`.
     pub fn is_full(&self) -> bool {
         // SAFETY: the context belongs to the executor state, which lives until `close`.
@@ -132,9 +137,9 @@ impl Appender {
             || unsafe { (*self.batch).mem_allocated } > BATCH_BYTES
     }
 
-    /// Writes the rows that wait, as one statement would, and shows each to `written` with its
-    /// position among them and its value of column `id`. Afterwards their memory is free.
-    pub fn flush(&mut self, written: impl FnMut(usize, pg_sys::Datum)) {
+    /// Writes the rows that wait, as one statement would, and shows each that was written to `written` with
+    /// its position among those that waited. Afterwards their memory is free.
+    pub fn flush(&mut self, written: impl FnMut(usize, Written<'_>)) {
         if self.used == 0 {
             return;
         }
@@ -150,14 +155,17 @@ impl Appender {
         unsafe { pg_sys::MemoryContextReset(self.batch) }
     }
 
-    fn show(&self, mut written: impl FnMut(usize, pg_sys::Datum)) {
+    fn show(&self, mut written: impl FnMut(usize, Written<'_>)) {
         for (n, slot) in self.slots[..self.used].iter().enumerate() {
-            // SAFETY: the slots live until `close`, with the values that `complete` left; a row that was
-            // written has a valid tuple id.
-            unsafe {
-                if (**slot).tts_tid.ip_posid != 0 {
-                    written(n, *(**slot).tts_values.add(self.target.id));
-                }
+            // SAFETY: the slots live until `close`; a row that was written has a valid tuple id.
+            if unsafe { (**slot).tts_tid.ip_posid } != 0 {
+                written(
+                    n,
+                    Written {
+                        target: &self.target,
+                        slot: *slot,
+                    },
+                );
             }
         }
     }
@@ -254,6 +262,11 @@ impl Appender {
                 if !pg_sys::ExecBRInsertTriggers(self.estate, self.result, slot) {
                     return;
                 }
+                // What a trigger returned lives no longer than the row's work.
+                let materialize = (*(*slot).tts_ops)
+                    .materialize
+                    .expect("a slot keeps its values");
+                pg_sys::ffi::pg_guard_ffi_boundary(|| materialize(slot));
                 self.check(slot);
             }
             let insert = (*(*self.relation).rd_tableam)
@@ -342,6 +355,29 @@ impl Appender {
             pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
         }
         self.target.put_back(self.layout);
+    }
+}
+
+/// A row in its place, as triggers let it be written.
+pub struct Written<'a> {
+    target: &'a Target,
+    slot: *mut pg_sys::TupleTableSlot,
+}
+
+impl Written<'_> {
+    /// Its value of column `id`.
+    pub fn id(&self) -> pg_sys::Datum {
+        // SAFETY: the slot is as wide as the table, and complete.
+        unsafe { *(*self.slot).tts_values.add(self.target.id) }
+    }
+
+    /// The value of a column of the layout, by its place there; it may be toasted.
+    pub fn value(&self, column: usize) -> Option<pg_sys::Datum> {
+        let index = self.target.filled[column];
+        // SAFETY: as for `id`.
+        unsafe {
+            (!*(*self.slot).tts_isnull.add(index)).then(|| *(*self.slot).tts_values.add(index))
+        }
     }
 }
 

@@ -15,5 +15,5 @@ mod layout;
 mod target;
 mod triggers;
 
-pub use appender::Appender;
+pub use appender::{Appender, Written};
 pub use layout::{Layout, TriggerAction};

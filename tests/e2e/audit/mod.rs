@@ -6,6 +6,7 @@ mod exclusion;
 mod logs;
 mod memory;
 mod origin;
+mod redaction;
 mod statements;
 mod tables;
 mod tracking;
