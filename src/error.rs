@@ -1,10 +1,11 @@
 //! Every error that a call can end with by a rule of the product: its SQLSTATE, its message, what to do
-//! next. What PostgreSQL itself would raise, `pg` and `audit` raise in its words; a warning gets its
+//! next. Repeats no more of anybody's input than an excerpt. What PostgreSQL itself would raise, `pg` and `audit` raise in its words; a warning gets its
 //! words where it arises and goes out through `warn`.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 use plugin_webhooks_core::endpoint::ConfigError;
+use plugin_webhooks_core::excerpt::excerpt;
 
 /// What a function returns: an `Err` is raised as a PostgreSQL ERROR.
 pub type Result<T> = std::result::Result<T, ErrorReport>;
@@ -184,20 +185,20 @@ impl Error {
             Self::Invalid { name, message, .. } => format!("{name} is not valid: {message}"),
             Self::Unknown(what) => format!("{what} not found"),
             Self::UnknownReference { name, value } => {
-                format!("{name} \"{value}\" does not exist for this tenant")
+                format!("{name} {} does not exist for this tenant", quoted(value))
             }
             Self::NoReferencedRow {
                 column,
                 value,
                 table,
-            } => format!("{column} \"{value}\" is not present in {table}"),
+            } => format!("{column} {} is not present in {table}", quoted(value)),
             Self::StillReferenced {
                 host,
                 table,
                 column,
             } => format!("a row of {host} is still referenced by {column} of {table}"),
             Self::Config(error) => format!("p_config is not valid: {}", error.message),
-            Self::UnknownAction(action) => format!("unknown action \"{action}\""),
+            Self::UnknownAction(action) => format!("unknown action {}", quoted(action)),
             Self::NoSigningSecret => "no signing secret for this installation".into(),
             Self::WrongSignature => "wrong signature".into(),
             Self::OtherInstallation => "the payload was signed for another installation".into(),
@@ -218,10 +219,10 @@ impl Error {
                 "work_order.create needs {}, which this database does not have",
                 objects.join(", ")
             ),
-            Self::BuiltInAction(action) => format!("action \"{action}\" is built in"),
+            Self::BuiltInAction(action) => format!("action {} is built in", quoted(action)),
             Self::HandlerShape(handler) => format!("{handler} cannot handle an action"),
             Self::SecretKey { message, .. } => message.clone(),
-            Self::SecretUnreadable(name) => format!("secret \"{name}\" cannot be decrypted"),
+            Self::SecretUnreadable(name) => format!("secret {} cannot be decrypted", quoted(name)),
             Self::NotTrackable { table, reason } => format!("{table} cannot be tracked: {reason}"),
             Self::NoIdColumn(table) => format!("table {table} has no column id"),
             Self::NoExcludedColumn { table, column } => {
@@ -315,6 +316,11 @@ impl Error {
         };
         Some(hint.to_owned())
     }
+}
+
+/// The start of somebody's input between quotes.
+pub fn quoted(input: &str) -> String {
+    format!("\"{}\"", excerpt(input))
 }
 
 impl From<Error> for ErrorReport {

@@ -5,7 +5,7 @@ use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::prelude::*;
 
 use crate::change::Operation;
-use crate::error::{self, Error, required};
+use crate::error::{self, Error, quoted, required};
 use crate::pg;
 use crate::text_enum::TextEnum;
 
@@ -144,7 +144,7 @@ fn check_excluded(table: &Trackable, excluded: &[String]) -> error::Result<()> {
         if ALWAYS_RECORDED.contains(&column.as_str()) {
             return Err(Error::Invalid {
                 name: "p_exclude",
-                message: format!("column {column} cannot be excluded"),
+                message: format!("column {} cannot be excluded", quoted(column)),
                 hint: "The log needs id and tenant_id to say what changed and whose it is.".into(),
             }
             .into());
@@ -152,7 +152,7 @@ fn check_excluded(table: &Trackable, excluded: &[String]) -> error::Result<()> {
         if !table.columns.contains(column) {
             return Err(Error::Invalid {
                 name: "p_exclude",
-                message: format!("table {} has no column {column}", table.name),
+                message: format!("table {} has no column {}", table.name, quoted(column)),
                 hint: "Name existing columns, without quotes.".into(),
             }
             .into());

@@ -5,7 +5,7 @@ use pgrx::Uuid;
 use pgrx::prelude::*;
 
 use super::work_order;
-use crate::error::{Error, Result, required, required_text};
+use crate::error::{Error, Result, quoted, required, required_text};
 use crate::pg::{self, Jsonb};
 
 const NOOP: &str = "noop";
@@ -23,7 +23,7 @@ pub fn run(tenant: Uuid, action: &str, data: Jsonb) -> Result<Jsonb> {
 }
 
 fn run_registered(tenant: Uuid, action: &str, data: Jsonb) -> Result<Jsonb> {
-    let unknown = || Error::UnknownAction(shorten(action));
+    let unknown = || Error::UnknownAction(action.into());
     let (schema, name) = pg::one_row(
         "SELECT handler_schema, handler_name FROM plugin_webhooks.actions WHERE action = $1",
         &[action.into()],
@@ -59,11 +59,6 @@ fn run_registered(tenant: Uuid, action: &str, data: Jsonb) -> Result<Jsonb> {
     }
 }
 
-/// A partner chooses the text: it must not fill the server log.
-fn shorten(action: &str) -> String {
-    action.chars().take(100).collect()
-}
-
 fn check_name(action: Option<&str>) -> Result<&str> {
     let action = required_text("action", action)?;
     if BUILT_IN.contains(&action) {
@@ -78,7 +73,7 @@ fn check_name(action: Option<&str>) -> Result<&str> {
     if action.len() > 100 || !action.split('.').all(part) {
         return Err(Error::Invalid {
             name: "action",
-            message: format!("\"{}\"", shorten(action)),
+            message: quoted(action),
             hint:
                 "Use words of a-z, 0-9 and _, joined by dots, at most 100 characters: ticket.create"
                     .into(),

@@ -3,6 +3,7 @@
 
 use pgrx::Uuid;
 use pgrx::datum::DatumWithOid;
+use plugin_webhooks_core::excerpt::excerpt;
 use plugin_webhooks_core::uuid;
 
 use crate::caller;
@@ -65,7 +66,7 @@ fn reference(
     };
     match parse_uuid(&text) {
         Some(id) if exists(sql, &[tenant.into(), id.into()]) => Ok(Some(id)),
-        _ => Err(error(name, text.chars().take(100).collect()).into()),
+        _ => Err(error(name, text).into()),
     }
 }
 
@@ -76,7 +77,7 @@ fn catalog_key(name: &'static str, key: &str, sql: &str, tenant: Uuid) -> Result
     }
     Err(Error::UnknownReference {
         name,
-        value: key.chars().take(100).collect(),
+        value: key.to_owned(),
     }
     .into())
 }
@@ -140,6 +141,8 @@ pub fn create(tenant: Uuid, data: &Jsonb) -> Result<Jsonb> {
         tenant,
         foreign,
     )?;
+    // PostgreSQL repeats what is no date. Nothing that is cut here is one.
+    let due_date = field(data, "due_date").map(|text| excerpt(&text));
     // The host's own defaults and triggers fill what is not named here.
     let id = pg::foreign_code(|| {
         pg::write_returning::<Uuid>(
@@ -162,7 +165,7 @@ pub fn create(tenant: Uuid, data: &Jsonb) -> Result<Jsonb> {
                 assigned_to.into(),
                 location.into(),
                 asset.into(),
-                field(data, "due_date").into(),
+                due_date.into(),
                 pm_schedule.into(),
                 project.into(),
             ],
@@ -182,6 +185,6 @@ fn assignee(data: &Jsonb, tenant: Uuid) -> Result<Option<Uuid>> {
     };
     match parse_uuid(&text) {
         Some(user) if caller::is_member(user, tenant) => Ok(Some(user)),
-        _ => Err(unknown("assigned_to", text.chars().take(100).collect()).into()),
+        _ => Err(unknown("assigned_to", text).into()),
     }
 }

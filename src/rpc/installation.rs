@@ -8,7 +8,7 @@ use plugin_webhooks_core::endpoint;
 use super::ownership::check_owned;
 use super::room;
 use crate::caller::{self, rate_limit};
-use crate::error::{Error, Result, required, required_text};
+use crate::error::{Error, Result, quoted, required, required_text};
 use crate::limits::{self, NewConfig, ShortText};
 use crate::pg::{self, BoundedJsonb, Jsonb};
 use crate::settings;
@@ -37,7 +37,7 @@ fn checked_status(word: &str) -> Result<InstallationStatus> {
     InstallationStatus::parse(word).ok_or_else(|| {
         Error::Invalid {
             name: "p_status",
-            message: format!("\"{word}\""),
+            message: quoted(word),
             hint: format!("Use one of {}.", words()),
         }
         .into()

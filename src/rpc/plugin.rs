@@ -3,7 +3,7 @@
 use pgrx::Uuid;
 use pgrx::prelude::*;
 
-use crate::error::{Error, Result, required_text};
+use crate::error::{Error, Result, quoted, required_text};
 use crate::pg;
 
 fn check_key(key: &str) -> Result<()> {
@@ -11,7 +11,7 @@ fn check_key(key: &str) -> Result<()> {
     if !(2..=80).contains(&key.len()) || !key.chars().all(allowed) {
         return Err(Error::Invalid {
             name: "p_key",
-            message: format!("\"{key}\""),
+            message: quoted(key),
             hint: "Use 2 to 80 characters of a-z, 0-9 and _.".into(),
         }
         .into());

@@ -8,7 +8,7 @@ use super::ownership::check_owned;
 use super::room;
 use crate::caller::{self, rate_limit};
 use crate::change::Operation;
-use crate::error::{Error, Result, required};
+use crate::error::{Error, Result, quoted, required};
 use crate::limits::{self, Names, ShortText};
 use crate::pg;
 use crate::settings;
@@ -31,7 +31,7 @@ fn checked_operations(operations: Option<Names>) -> Result<Vec<String>> {
         let Some(known) = Operation::parse(&name) else {
             return Err(Error::Invalid {
                 name: "p_operations",
-                message: format!("\"{}\"", operation.as_deref().unwrap_or("null")),
+                message: quoted(operation.as_deref().unwrap_or("null")),
                 hint: format!("Use one or more of {}.", words(Operation::ALL).join(", ")),
             }
             .into());

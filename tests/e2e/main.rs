@@ -9,6 +9,7 @@ mod failover;
 mod host;
 mod hostile;
 mod inbound;
+mod input;
 mod outbound;
 mod pages;
 mod private_server;

@@ -17,6 +17,8 @@ use plugin_webhooks_kit::{
     expect_sqlstate, shared_server, sign, text, verify_signature, wait_until,
 };
 
+use crate::input::assert_shows_the_start;
+
 const SOON: Duration = Duration::from_secs(20);
 const ADMIN: &str = "tenant.admin";
 

@@ -163,6 +163,29 @@ fn with_a_mistake_are_refused_and_leave_nothing() {
 }
 
 #[test]
+fn are_refused_without_repeating_more_than_the_start_of_what_was_sent() {
+    let host = Host::new();
+    let installation = host.install("https://receiver.invalid/");
+    let long = "ä".repeat(1_000_000);
+    for field in [
+        "priority",
+        "maintenance_type",
+        "assigned_to",
+        "location_id",
+        "asset_id",
+        "due_date",
+        "pm_schedule_id",
+        "project_id",
+    ] {
+        let data = format!(r#"{{"title": "x", "{field}": "{long}"}}"#);
+        let error = host
+            .ingest(&installation, &payload(&data))
+            .expect_err(field);
+        assert_shows_the_start(&error, field);
+    }
+}
+
+#[test]
 fn have_a_title_of_more_than_white_space() {
     let host = Host::new();
     let installation = host.install("https://receiver.invalid/");
