@@ -4,6 +4,7 @@
 #![expect(unsafe_code, reason = "tuples of a trigger")]
 
 mod column;
+mod mask;
 mod origin;
 mod table;
 mod to_jsonb;

@@ -13,6 +13,7 @@ use super::column::Column;
 use crate::change::{Operation, table_key};
 use crate::error::{self, Error};
 use crate::pg::{self, cache};
+use crate::tables;
 
 /// The trigger function's symbol in this library.
 pub const SYMBOL: &CStr = c"log_entity_change_wrapper";
@@ -38,6 +39,8 @@ pub struct Table {
     /// The columns that give record_id and tenant_id.
     pub id: Column,
     pub tenant: Option<Column>,
+    /// The table of installations: their configuration is masked.
+    pub is_installations: bool,
     row_triggers: Vec<RowTrigger>,
 }
 
@@ -108,6 +111,7 @@ impl Table {
                 key_order: Vec::new(),
                 id: Column::none(),
                 tenant: None,
+                is_installations: pg::relation(tables::INSTALLATIONS) == Some((*relation).rd_id),
                 row_triggers: Vec::new(),
             };
             let inside = pg::Inside::of(table.context);

@@ -9,6 +9,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::BuiltinOid as T;
 use pgrx::prelude::*;
 
+use super::mask;
 use super::origin::Origin;
 use super::table::Table;
 use super::to_jsonb::{self, Versions};
@@ -105,7 +106,10 @@ impl Writer {
         // the appender's, or was inserted.
         unsafe {
             let inside = pg::Inside::of(self.row);
-            let change = to_jsonb::change(&self.table, versions);
+            let mut change = to_jsonb::change(&self.table, versions);
+            if self.table.is_installations {
+                change = mask::masked(change);
+            }
             drop(inside);
             match &mut self.appender {
                 Some(appender) => {

@@ -4,6 +4,7 @@
 mod enqueueing;
 mod exclusion;
 mod logs;
+mod masking;
 mod memory;
 mod origin;
 mod redaction;
