@@ -1,13 +1,17 @@
 //! Who made a change, as far as the session says: user, address, user agent.
 
 use std::cell::RefCell;
+use std::ffi::{CStr, CString};
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use pgrx::{Uuid, pg_sys};
 use serde_json::Value;
 
-use crate::tables;
-use crate::{caller, pg};
+use crate::{caller, pg, settings, tables};
+
+/// In the setting's list, the address of the database's client.
+const CONNECTION: &str = "connection";
 
 /// Who changed it. The values are kept as PostgreSQL keeps them.
 #[derive(Default)]
@@ -55,16 +59,17 @@ impl Origin {
             .and_then(|text| serde_json::from_str(text).ok())
             .unwrap_or(Value::Null);
         let header = |name: &str| headers.get(name).and_then(Value::as_str);
-        let address = header("x-forwarded-for")
-            .and_then(|list| {
-                list.split(',')
-                    .next()?
-                    .trim()
-                    .parse::<std::net::IpAddr>()
-                    .ok()
-            })
-            .map(|address| address.to_string())
-            .or_else(client_address);
+        // The first address of a list of proxies is that of the client.
+        let address_in = |list: &str| list.split(',').next()?.trim().parse::<IpAddr>().ok();
+        let sources = asked.address_from.as_deref().map(CStr::to_string_lossy);
+        let address = sources.unwrap_or_default().split(',').find_map(|source| {
+            match source.trim().to_ascii_lowercase().as_str() {
+                CONNECTION => client_address(),
+                name => header(name)
+                    .and_then(address_in)
+                    .map(|address| address.to_string()),
+            }
+        });
         let user = if asked.transaction.is_some() {
             // Not every writer may use the host's schemas.
             pg::as_owner_of(tables::ENTITY_CHANGES, || {
@@ -91,6 +96,7 @@ struct Asked {
     /// Read by the host's auth.uid() before there was request.jwt.claims.
     legacy_user: Option<String>,
     headers: Option<String>,
+    address_from: Option<CString>,
     /// Set where the host's auth.uid() is asked: what it says is good for one transaction.
     transaction: Option<u32>,
 }
@@ -107,6 +113,7 @@ impl Asked {
             claims: pg::session_setting(caller::CLAIMS_SETTING),
             legacy_user: pg::session_setting(c"request.jwt.claim.sub"),
             headers: pg::session_setting(c"request.headers"),
+            address_from: settings::ip_address_from(),
             transaction: caller::has_auth_uid().then_some(transaction),
         }
     }

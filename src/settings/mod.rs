@@ -173,6 +173,15 @@ static SHOW_INTERNAL_BODIES: Switch = Switch {
     detail: c"",
 };
 
+/// What Supabase and most proxies in front of PostgREST send, though anybody can send it to them.
+static IP_ADDRESS_FROM: Text = Text {
+    name: c"plugin_webhooks.ip_address_from",
+    value: GucSetting::<Option<CString>>::new(Some(c"x-forwarded-for, connection")),
+    flags: PLAIN,
+    summary: c"Where the audit log's ip_address comes from, as a comma separated list: the first that has one wins.",
+    detail: c"Names of request headers, or connection for the address of the database's client. Empty: none is recorded.",
+};
+
 /// Off: a receiver that checks nothing gets its deliveries also when a secret is missing.
 static REQUIRE_SIGNATURE: Switch = Switch {
     name: c"plugin_webhooks.require_signature",
@@ -285,6 +294,7 @@ pub fn define() {
     for setting in [
         &RETRY_SCHEDULE,
         &ALLOWED_NETWORKS,
+        &IP_ADDRESS_FROM,
         &CA_FILE,
         &SECRET_KEY_FILE,
         &SITE,
@@ -317,6 +327,11 @@ pub fn require_signature() -> bool {
 
 pub fn require_inbound_id() -> bool {
     REQUIRE_INBOUND_ID.value.get()
+}
+
+/// A list of sources, as it is set.
+pub fn ip_address_from() -> Option<CString> {
+    IP_ADDRESS_FROM.value.get()
 }
 
 /// Path of the key file, absolute.

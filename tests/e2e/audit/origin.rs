@@ -24,3 +24,37 @@ fn is_that_of_each_statement() {
         12 127.0.0.1"
     );
 }
+
+#[test]
+fn takes_the_address_from_where_the_operator_says() {
+    const SETTING: &str = "plugin_webhooks.ip_address_from";
+    let own = crate::private_server::builder().start();
+    let database = plugin_webhooks_kit::project_with_items(&own);
+    let mut client = database.client();
+    execute(
+        &mut client,
+        r#"select set_config('request.headers',
+               '{"x-forwarded-for": "203.0.113.7, 10.0.0.1", "cf-connecting-ip": "2001:db8::7", "x-bad": "none"}', false)"#,
+    );
+    for (sources, expected) in [
+        ("connection", Some("127.0.0.1")),
+        ("x-forwarded-for, connection", Some("203.0.113.7")),
+        ("CF-Connecting-IP", Some("2001:db8::7")),
+        ("connection,x-forwarded-for", Some("127.0.0.1")),
+        ("x-missing , x-bad, cf-connecting-ip", Some("2001:db8::7")),
+        ("x-missing", None),
+        ("x-forwarded-for", Some("203.0.113.7")),
+        ("", None),
+    ] {
+        own.alter_system(SETTING, sources);
+        // A session reads the file between two statements, some time after the reload.
+        wait_until(SOON, sources, || {
+            execute(&mut client, "insert into items (title) values ('x')");
+            let recorded: Option<String> = value(
+                &mut client,
+                "select host(ip_address) from audit.entity_changes order by id desc limit 1",
+            );
+            recorded.as_deref() == expected
+        });
+    }
+}

@@ -29,6 +29,7 @@ fn have_a_description_and_a_default() {
             "ca_file string - sighup",
             "connect_timeout integer 5000 100 30000 ms sighup",
             "dispatch enum on_commit on_commit,on_call sighup",
+            "ip_address_from string x-forwarded-for, connection sighup",
             "lease integer 300 150 3600 s sighup",
             "max_in_flight integer 64 1 1024 sighup",
             "max_in_flight_per_installation integer 16 1 1024 sighup",
