@@ -306,7 +306,7 @@ pub fn recover(all: bool) -> usize {
 }
 
 /// Deletes delivered and dead rows that are older than these ages among the next `rows` from the
-/// change `start` on. Never touches any other.
+/// change `start` on. Ends pending ones of that age whose installation is not installed. Touches no other.
 pub fn purge(
     start: i64,
     rows: i32,

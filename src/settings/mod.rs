@@ -119,7 +119,7 @@ static RETAIN_DEAD: Integer = Integer {
     value: GucSetting::<i32>::new(90 * DAY),
     range: KEPT_FOR,
     flags: GucFlags::UNIT_S,
-    summary: c"How long dead rows of the queue are kept.",
+    summary: c"How long dead rows of the queue are kept, and pending ones of installations that are not installed.",
     detail: FOR_EVER,
 };
 

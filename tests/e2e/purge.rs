@@ -108,6 +108,71 @@ fn with_0_keeps_everything_and_young_rows_stay() {
 }
 
 #[test]
+fn gives_up_what_has_waited_too_long_for_an_installation_that_is_not_installed() {
+    let own = server_with("10s", "1h", "0");
+    let database = project_with_items(&own);
+    let url = "http://127.0.0.1:9/";
+    let (installed, disabled, uninstalled) = (
+        Tenant::with_items_to(&database, url),
+        Tenant::with_items_to(&database, url),
+        Tenant::with_items_to(&database, url),
+    );
+    let mut client = database.client();
+    // The purge passes them in this order.
+    for tenant in [&installed, &disabled, &uninstalled] {
+        tenant.insert_items(&mut client, 3);
+    }
+    disabled.set_status("disabled");
+    uninstalled.set_status("uninstalled");
+    execute(
+        &mut client,
+        "update int.plugin_delivery_queue q set
+             created_at = now() - interval '2 hours', updated_at = now() - interval '2 hours',
+             last_error = 'http 500: no', attempts = 3
+         where q.source_entity_change_id <> (
+             select max(o.source_entity_change_id) from int.plugin_delivery_queue o
+             where o.plugin_installation_id = q.plugin_installation_id)",
+    );
+    let described = |client: &mut Client, tenant: &Tenant| -> Vec<(String, i32, String)> {
+        let mut rows: Vec<_> = tenant
+            .deliveries(client)
+            .into_iter()
+            .map(|delivery| {
+                let error = delivery.last_error.unwrap_or_default();
+                (delivery.status, delivery.attempts, error)
+            })
+            .collect();
+        rows.sort();
+        rows
+    };
+    let row = |status: &str, attempts, error: &str| (status.to_owned(), attempts, error.to_owned());
+    for (tenant, word) in [(&uninstalled, "uninstalled"), (&disabled, "disabled")] {
+        let error = format!(
+            "given up: the installation is {word}, and plugin_webhooks.retain_dead has passed"
+        );
+        let given_up = row("dead", 3, &error);
+        wait_until(SOON, word, || {
+            described(&mut client, tenant)
+                == [given_up.clone(), given_up.clone(), row("pending", 0, "")]
+        });
+    }
+    let waiting = row("pending", 3, "http 500: no");
+    assert_eq!(
+        described(&mut client, &installed),
+        [row("pending", 0, ""), waiting.clone(), waiting]
+    );
+    // They go like any other dead row.
+    execute(
+        &mut client,
+        "update int.plugin_delivery_queue set updated_at = now() - interval '2 hours'
+         where status = 'dead'",
+    );
+    wait_until(SOON, "the dead rows to go", || {
+        statuses(&mut client) == "pending pending pending pending pending"
+    });
+}
+
+#[test]
 fn goes_through_more_rows_than_fit_into_one_step() {
     let own = server_with("10s", "10s", "10s");
     let database = project_with_items(&own);
