@@ -77,8 +77,8 @@ mod tests {
         let existing: BTreeSet<String> = column(
             "select case when n.nspname = 'public' then '' else n.nspname || '.' end || o.name
              from (select p.pronamespace, p.proname || '('
-                          || replace(replace(replace(replace(pg_get_function_arguments(p.oid), '::text[]', ''),
-                                     '::text', ''), '::jsonb', ''), ' DEFAULT ', ' = ') || ')', p.oid, \
+                          || replace(replace(replace(replace(replace(pg_get_function_arguments(p.oid), '::text[]', ''),
+                                     '::text', ''), '::jsonb', ''), '::uuid', ''), ' DEFAULT ', ' = ') || ')', p.oid, \
                                      'pg_proc'::regclass
                    from pg_proc p
                    union all

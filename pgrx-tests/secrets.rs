@@ -277,6 +277,123 @@ mod tests {
     }
 
     #[pg_extern]
+    fn a_secret_of_a_tenant_or_a_plugin_serves_no_other() {
+        let (one, two) = (
+            Tenant::with_plugin("crm"),
+            Tenant::with_installation_of("crm"),
+        );
+        let desk = Tenant::with_plugin("desk");
+        let bound = |name: &str, tenant: &str, plugin: &str| {
+            operator().run(&format!(
+                "select plugin_webhooks.create_secret('s', '{name}', '', {tenant}, {plugin})"
+            ));
+        };
+        let first = format!("'{}'", one.id);
+        bound("of one", &first, "null");
+        bound("of crm", "null", "'crm'");
+        bound("of their desk", &first, "'desk'");
+        bound("of all", "null", "null");
+        for (name, serves) in [
+            ("of one", [true, false, false]),
+            ("of crm", [true, true, false]),
+            ("of their desk", [false, false, false]),
+            ("of all", [true, true, true]),
+        ] {
+            let served = [&one, &two, &desk].map(|tenant| resolved(tenant, name).is_some());
+            assert_eq!(served, serves, "{name}");
+        }
+        assert_eq!(
+            operator().rows(
+                "select name, tenant_id, plugin_key from plugin_webhooks.secret_names order by name"
+            ),
+            [
+                "(\"of all\",,)".to_owned(),
+                "(\"of crm\",,crm)".to_owned(),
+                format!("(\"of one\",{},)", one.id),
+                format!("(\"of their desk\",{},desk)", one.id),
+            ]
+        );
+        operator().refused(
+            "plugin_webhooks.create_secret('s', 'blank', '', null, ' ')",
+            "23514",
+        );
+    }
+
+    #[pg_extern]
+    fn installations_that_may_not_use_their_secret_are_listed() {
+        let (one, two) = (
+            Tenant::with_plugin("crm"),
+            Tenant::with_installation_of("crm"),
+        );
+        operator().run(&format!(
+            "select plugin_webhooks.create_secret('s', 'of one', '', '{}')",
+            one.id
+        ));
+        resolved(&one, "of one");
+        resolved(&two, "of one");
+        Tenant::with_installation_of("crm");
+        assert_eq!(
+            operator().rows(
+                "select tenant_id, installation_id, plugin_key, status, secret_ref, reason \
+                 from plugin_webhooks.refused_secret_refs"
+            ),
+            [format!(
+                "({},{},crm,installed,\"of one\",\"the secret is another tenant's or plugin's\")",
+                two.id, two.installation
+            )]
+        );
+    }
+
+    #[pg_extern]
+    fn a_row_that_was_renamed_moved_or_given_away_is_55000() {
+        let tenant = Tenant::with_plugin("crm");
+        create("hunter2", "other");
+        operator().run(&format!(
+            "select plugin_webhooks.create_secret('hunter3', 'crm', '', '{}', 'crm')",
+            tenant.id
+        ));
+        resolved(&tenant, "crm");
+        let call = format!(
+            "int.resolve_installation_signing_secret('{}')",
+            tenant.installation
+        );
+        let secrets = "plugin_webhooks.secrets";
+        operator().run(&format!("create table kept as select * from {secrets}"));
+        let take = "ciphertext = o.ciphertext, nonce = o.nonce, aad_version = o.aad_version";
+        for change in [
+            format!("update {secrets} as s set {take} from kept as o where s.name = 'crm' and o.name = 'other'"),
+            format!("update {secrets} set name = 'crm' where name = 'other'"),
+            format!("update {secrets} set tenant_id = null where name = 'crm'"),
+            format!("update {secrets} set plugin_key = null where name = 'crm'"),
+            format!("update {secrets} set tenant_id = null, plugin_key = null where name = 'crm'"),
+            format!(
+                "update {secrets} set tenant_id = null, plugin_key = null, aad_version = 1 where name = 'crm'"
+            ),
+            format!(
+                "update {secrets} as s set tenant_id = '{}', plugin_key = 'crm' where name = 'other';
+                 update {secrets} set name = 'crm' where name = 'other'",
+                tenant.id
+            ),
+        ] {
+            if change.contains("set name = 'crm'") {
+                operator().run(&format!("delete from {secrets} where name = 'crm'"));
+            }
+            for statement in change.split(';') {
+                operator().run(statement);
+            }
+            let failure = operator().refused(&call, "55000");
+            assert!(!format!("{failure:?}").contains("hunter"), "{failure:?}");
+            operator().run(&format!("delete from {secrets}"));
+            operator().run(&format!("insert into {secrets} select * from kept"));
+        }
+        assert_eq!(resolved(&tenant, "crm").as_deref(), Some("hunter3"));
+        operator().run(
+            "select plugin_webhooks.update_secret(id, new_name => 'renamed') from kept where name = 'crm'",
+        );
+        assert_eq!(resolved(&tenant, "renamed").as_deref(), Some("hunter3"));
+    }
+
+    #[pg_extern]
     fn vault_wins_where_it_exists() {
         let tenant = Tenant::with_plugin("crm");
         create("embedded", "crm");

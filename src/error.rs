@@ -20,6 +20,8 @@ pub enum Error {
     MissingPermission(&'static str),
     /// An installation of another tenant.
     ForeignInstallation,
+    /// A name of a secret that is not the installation's to use.
+    ForbiddenSecret(String),
     /// A field that refers to an object of another tenant.
     ForeignReference(&'static str),
     /// A required argument or field is null or blank.
@@ -127,6 +129,7 @@ impl Error {
             Self::NotMember
             | Self::MissingPermission(_)
             | Self::ForeignInstallation
+            | Self::ForbiddenSecret(_)
             | Self::ForeignReference(_)
             | Self::WrongSignature
             | Self::OtherInstallation
@@ -180,6 +183,9 @@ impl Error {
             Self::NotMember => "not a member of this tenant".into(),
             Self::MissingPermission(permission) => format!("permission {permission} required"),
             Self::ForeignInstallation => "the installation belongs to another tenant".into(),
+            Self::ForbiddenSecret(name) => {
+                format!("this installation may not use secret \"{}\"", excerpt(name))
+            }
             Self::ForeignReference(name) => format!("{name} is not one of this tenant"),
             Self::Required(name) => format!("{name} is required"),
             Self::Invalid { name, message, .. } => format!("{name} is not valid: {message}"),
@@ -240,6 +246,9 @@ impl Error {
             Self::NotAuthenticated => {
                 "Call with a user session: the claim \"sub\" of request.jwt.claims names the user."
             }
+            Self::ForbiddenSecret(_) => {
+                "Ask the operator which names plugin_webhooks.allowed_secret_names allows."
+            }
             Self::NotMember => "Use a session whose tenant is p_tenant_id.",
             Self::UnknownAction(_) => {
                 "The view plugin_webhooks.inbound_actions lists the actions of this database."
@@ -273,8 +282,8 @@ impl Error {
                 "A handler is a function (tenant uuid, data jsonb) returns jsonb."
             }
             Self::SecretUnreadable(_) => {
-                "It was encrypted with another key: put the right file at plugin_webhooks.secret_key_file, \
-                 or store the secret again with plugin_webhooks.update_secret."
+                "It was encrypted with another key, or its row was changed by hand: put the right file at \
+                 plugin_webhooks.secret_key_file, or store the secret again with plugin_webhooks.update_secret."
             }
             Self::NoIdColumn(_) => {
                 "An audited table needs a column named id that identifies the row."

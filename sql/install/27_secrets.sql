@@ -9,30 +9,60 @@ CREATE TABLE IF NOT EXISTS plugin_webhooks.secrets (
     ciphertext  bytea NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT pg_catalog.now(),
     updated_at  timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    tenant_id   uuid,
+    plugin_key  text,
+    aad_version smallint NOT NULL DEFAULT 1,
+    CONSTRAINT secrets_binding_check CHECK (aad_version = 2 OR tenant_id IS NULL AND plugin_key IS NULL),
     CONSTRAINT secrets_name_check CHECK (name <> ''),
     CONSTRAINT secrets_nonce_check CHECK (pg_catalog.octet_length(nonce) = 24)
 );
+-- Of a table that was there before. Its rows, and those of its dumps, are of AAD version 1.
+ALTER TABLE plugin_webhooks.secrets
+    ADD COLUMN IF NOT EXISTS tenant_id uuid,
+    ADD COLUMN IF NOT EXISTS plugin_key text,
+    ADD COLUMN IF NOT EXISTS aad_version smallint NOT NULL DEFAULT 1;
 COMMENT ON TABLE plugin_webhooks.secrets IS
     'Embedded secret store, used where vault.decrypted_secrets does not exist. XChaCha20-Poly1305; the key is in the '
     'file plugin_webhooks.secret_key_file.';
 COMMENT ON COLUMN plugin_webhooks.secrets.key_id IS 'Which key encrypted it: first 16 hex digits of a hash of the key.';
+COMMENT ON COLUMN plugin_webhooks.secrets.tenant_id IS 'Whose installations may use it; null: every tenant''s.';
+COMMENT ON COLUMN plugin_webhooks.secrets.plugin_key IS 'Installations of which plugin may use it; null: of any.';
+COMMENT ON COLUMN plugin_webhooks.secrets.aad_version IS
+    'What is authenticated with the secret: 1 its id (up to 0.2.0), 2 id, name, tenant_id and plugin_key.';
 ALTER TABLE plugin_webhooks.secrets ENABLE ROW LEVEL SECURITY;
 SELECT pg_catalog.pg_extension_config_dump('plugin_webhooks.secrets', '');
 
 CREATE OR REPLACE VIEW plugin_webhooks.secret_names WITH (security_invoker = true) AS
-SELECT s.id, s.name, s.description, s.key_id, s.created_at, s.updated_at
+SELECT s.id, s.name, s.description, s.key_id, s.created_at, s.updated_at, s.tenant_id, s.plugin_key
 FROM plugin_webhooks.secrets AS s;
 COMMENT ON VIEW plugin_webhooks.secret_names IS 'The embedded secrets without their values.';
 
+-- Of versions 0.1.0 and 0.2.0: with both, a call with three arguments would be ambiguous.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_catalog.pg_depend AS d
+               JOIN pg_catalog.pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'plugin_webhooks'
+               WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.deptype = 'e'
+                 AND d.objid = pg_catalog.to_regprocedure('plugin_webhooks.create_secret(text,text,text)')) THEN
+        DROP FUNCTION plugin_webhooks.create_secret(text, text, text);
+        -- What was granted on it is granted on the next one.
+        UPDATE plugin_webhooks.taking_over AS t
+        SET statement = pg_catalog.replace(t.statement, 'create_secret(text,text,text)',
+                                           'create_secret(text,text,text,uuid,text)')
+        WHERE t.note = 'grant';
+    END IF;
+END
+$$;
 CREATE OR REPLACE FUNCTION plugin_webhooks.create_secret(
-    new_secret text, new_name text, new_description text DEFAULT ''
+    new_secret text, new_name text, new_description text DEFAULT '',
+    new_tenant_id uuid DEFAULT NULL, new_plugin_key text DEFAULT NULL
 ) RETURNS uuid
     LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-    AS 'MODULE_PATHNAME', 'create_secret_wrapper';
-COMMENT ON FUNCTION plugin_webhooks.create_secret(text, text, text) IS
-    'Stores a secret under a unique name in the embedded store and returns its id. Creates the key file when there is '
-    'neither key nor secret yet. Raises 23514 (null or blank), 23505 (name taken), 55000 (key file missing, '
-    'unreadable, of wrong form or open to other users).';
+    AS 'MODULE_PATHNAME', 'create_bound_secret_wrapper';
+COMMENT ON FUNCTION plugin_webhooks.create_secret(text, text, text, uuid, text) IS
+    'Stores a secret under a unique name in the embedded store and returns its id. With a tenant or a plugin, only '
+    'their installations may use it. Creates the key file when there is neither key nor secret yet. Raises 23514 (null '
+    'or blank), 23505 (name taken), 55000 (key file missing, unreadable, of wrong form or open to other users).';
 
 CREATE OR REPLACE FUNCTION plugin_webhooks.update_secret(
     secret_id uuid, new_secret text DEFAULT NULL, new_name text DEFAULT NULL, new_description text DEFAULT NULL
@@ -54,3 +84,29 @@ CREATE OR REPLACE FUNCTION int.resolve_installation_signing_secret(p_installatio
 COMMENT ON FUNCTION int.resolve_installation_signing_secret(uuid) IS
     'The plaintext of an installation''s signing secret, or null. Executable by the owner only; kept for databases '
     'whose own code calls it.';
+
+CREATE OR REPLACE FUNCTION plugin_webhooks.secret_name_is_allowed(
+    secret_name text, tenant_id uuid, plugin_key text
+) RETURNS boolean
+    LANGUAGE c STABLE
+    AS 'MODULE_PATHNAME', 'secret_name_is_allowed_wrapper';
+COMMENT ON FUNCTION plugin_webhooks.secret_name_is_allowed(text, uuid, text) IS
+    'Whether plugin_webhooks.allowed_secret_names lets an installation of this plugin in this tenant refer to a secret '
+    'of this name. Executable by the owner only.';
+
+CREATE OR REPLACE VIEW plugin_webhooks.refused_secret_refs WITH (security_invoker = true) AS
+SELECT i.tenant_id, i.id AS installation_id, p.key AS plugin_key, i.status, i.secret_ref,
+       CASE WHEN a.allowed THEN 'the secret is another tenant''s or plugin''s'
+            ELSE 'not in plugin_webhooks.allowed_secret_names' END AS reason
+FROM int.plugin_installations AS i
+JOIN int.plugins AS p ON p.id OPERATOR(pg_catalog.=) i.plugin_id
+LEFT JOIN plugin_webhooks.secrets AS s ON s.name OPERATOR(pg_catalog.=) i.secret_ref
+CROSS JOIN LATERAL (
+    SELECT plugin_webhooks.secret_name_is_allowed(i.secret_ref, i.tenant_id, p.key) AS allowed
+) AS a
+WHERE NOT a.allowed
+   OR s.tenant_id OPERATOR(pg_catalog.<>) i.tenant_id
+   OR s.plugin_key OPERATOR(pg_catalog.<>) p.key;
+COMMENT ON VIEW plugin_webhooks.refused_secret_refs IS
+    'Installations whose secret_ref names a secret that they may not use: their deliveries fail and calls from their '
+    'partners are refused. Look here before and after plugin_webhooks.allowed_secret_names changes.';

@@ -154,6 +154,8 @@ FROM (VALUES
 ('index', 'int.plugin_delivery_attempts', 'plugin_delivery_attempts_tenant_id_idx', 'btree (tenant_id, id)'),
 
 ('constraint', 'plugin_webhooks.secrets', 'secrets_pkey', 'PRIMARY KEY (id)'),
+('constraint', 'plugin_webhooks.secrets', 'secrets_binding_check',
+    'CHECK (((aad_version = 2) OR ((tenant_id IS NULL) AND (plugin_key IS NULL))))'),
 ('constraint', 'plugin_webhooks.secrets', 'secrets_name_key', 'UNIQUE (name)'),
 ('constraint', 'plugin_webhooks.secrets', 'secrets_name_check', 'CHECK ((name <> ''''::text))'),
 ('constraint', 'plugin_webhooks.secrets', 'secrets_nonce_check', 'CHECK ((octet_length(nonce) = 24))'),

@@ -10,6 +10,8 @@ const INSTALLATIONS: &str = include_str!("sql/installations.sql");
 /// Where deliveries of one installation go.
 pub struct Installation {
     pub id: Uuid,
+    pub tenant: Uuid,
+    pub plugin: String,
     /// Tells this version of the row from every other.
     pub version: String,
     pub secret_ref: Option<ShortText>,
@@ -30,15 +32,18 @@ pub fn read(ids: Vec<Uuid>, known: Vec<Option<String>>) -> Vec<Installation> {
             pg::run_kept(INSTALLATIONS, &types, &args, |table| {
                 let mut found = Vec::with_capacity(table.len());
                 for row in table {
-                    let Some(id) = row.get::<Uuid>(1)? else {
+                    let (Some(id), Some(tenant)) = (row.get::<Uuid>(1)?, row.get::<Uuid>(2)?)
+                    else {
                         continue;
                     };
-                    let known = row.get::<bool>(3)? == Some(true);
+                    let known = row.get::<bool>(5)? == Some(true);
                     found.push(Installation {
                         id,
-                        version: row.get::<String>(2)?.unwrap_or_default(),
-                        secret_ref: row.get::<ShortText>(4)?,
-                        config: (!known).then(|| row.get::<StoredConfig>(5)).transpose()?,
+                        tenant,
+                        plugin: row.get::<String>(3)?.unwrap_or_default(),
+                        version: row.get::<String>(4)?.unwrap_or_default(),
+                        secret_ref: row.get::<ShortText>(6)?,
+                        config: (!known).then(|| row.get::<StoredConfig>(7)).transpose()?,
                     });
                 }
                 Ok(found)

@@ -16,7 +16,7 @@ use crate::caller::rate_limit;
 use crate::error::{self, Error, Result, required, required_text};
 use crate::limits::ShortText;
 use crate::pg::{self, BoundedJsonb, Jsonb};
-use crate::secrets::{self, Plaintext};
+use crate::secrets::{self, Secret};
 use crate::{inbound_ids, tables};
 
 /// An installation that may be called.
@@ -53,10 +53,11 @@ impl Installation {
     }
 
     /// The signing secret. Why there is none is for the server log: a partner must learn neither names nor paths.
-    fn signing_secret(&self) -> Result<Plaintext> {
-        let (reason, hint) = match self.secret_ref.as_deref().map(read_secret) {
+    fn signing_secret(&self, key: &str) -> Result<Secret> {
+        let read = |name: &str| read_secret(name, self.tenant, key);
+        let (reason, hint) = match self.secret_ref.as_deref().map(read) {
             Some(Ok(Some(secret))) => return Ok(secret),
-            Some(Ok(None)) => ("secret_ref names no secret".into(), None),
+            Some(Ok(None)) => ("secret_ref names no secret that it may use".into(), None),
             Some(Err(unreadable)) => unreadable,
             None => ("there is no secret_ref".into(), None),
         };
@@ -82,9 +83,13 @@ impl Installation {
 
 /// The secret of this name, or why it cannot be read and what to do about it. Whatever a Vault raises is a reason,
 /// unless it is about the transaction.
-fn read_secret(name: &str) -> std::result::Result<Option<Plaintext>, (String, Option<String>)> {
+fn read_secret(
+    name: &str,
+    tenant: Uuid,
+    plugin: &str,
+) -> std::result::Result<Option<Secret>, (String, Option<String>)> {
     use PgSqlErrorCode as Code;
-    match pg::caught_error(|| secrets::by_name(name)) {
+    match pg::caught_error(|| secrets::of(name, tenant, plugin)) {
         Ok(Ok(secret)) => Ok(secret),
         Ok(Err(report)) => Err((
             report.message().to_owned(),
@@ -122,7 +127,7 @@ fn rpc_plugin_ingest_webhook(
     let payload = required("p_payload", p_payload)?;
     let payload = Jsonb(payload.0.ok_or(Error::TooLong("p_payload"))?);
     let installation = Installation::find(key, id)?;
-    let secret = installation.signing_secret()?;
+    let secret = installation.signing_secret(key)?;
     let presented = p_signature.unwrap_or_default();
     if !signature::verify(secret.as_bytes(), payload.0.as_bytes(), presented) {
         return Err(Error::WrongSignature.into());

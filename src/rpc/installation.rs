@@ -7,13 +7,13 @@ use plugin_webhooks_core::endpoint;
 
 use super::ownership::check_owned;
 use super::room;
-use crate::caller::{self, rate_limit};
+use crate::caller::{self, Caller, rate_limit};
 use crate::error::{Error, Result, quoted, required, required_text};
 use crate::limits::{self, NewConfig, ShortText};
 use crate::pg::{self, BoundedJsonb, Jsonb};
-use crate::settings;
 use crate::status::InstallationStatus;
 use crate::text_enum::TextEnum;
+use crate::{secrets, settings};
 
 /// JSON null means the same as no value; anything else must be a usable configuration.
 fn checked_config(config: Option<NewConfig>) -> Result<Option<Jsonb>> {
@@ -42,6 +42,20 @@ fn checked_status(word: &str) -> Result<InstallationStatus> {
         }
         .into()
     })
+}
+
+/// Raises when installations of this plugin may not refer to a secret of this name.
+fn check_secret_ref(caller: &Caller, plugin: &str, name: Option<&str>) -> Result<()> {
+    match name {
+        Some(name) if !name.is_empty() => {
+            let names = settings::allowed_secret_names();
+            if secrets::may_refer(&names, name, caller.tenant, plugin) {
+                return Ok(());
+            }
+            Err(Error::ForbiddenSecret(name.to_owned()).into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Waits for other installations of the tenant, and raises when there is no room for one more.
@@ -79,6 +93,7 @@ fn rpc_install_plugin(
     let config = checked_config(p_config)?;
     let plugin = pg::one::<Uuid>("SELECT id FROM int.plugins WHERE key = $1", &[key.into()])
         .ok_or(Error::Unknown("plugin"))?;
+    check_secret_ref(&caller, key, secret_ref.as_deref())?;
     check_room(caller.tenant, plugin)?;
     Ok(pg::write_returning::<Uuid>(
         "INSERT INTO int.plugin_installations AS i (tenant_id, plugin_id, secret_ref, config, installed_by)
@@ -112,6 +127,12 @@ fn rpc_update_plugin_installation(
     let secret_ref = limits::secret_ref("p_secret_ref", p_secret_ref)?;
     let config = checked_config(p_config)?;
     check_owned(&caller, installation)?;
+    let plugin = pg::one::<String>(
+        "SELECT p.key FROM int.plugin_installations AS i
+         JOIN int.plugins AS p ON p.id = i.plugin_id WHERE i.id = $1",
+        &[installation.into()],
+    );
+    check_secret_ref(&caller, &plugin.unwrap_or_default(), secret_ref.as_deref())?;
     // A blank secret_ref removes it; null keeps it.
     pg::write(
         "UPDATE int.plugin_installations SET

@@ -4,71 +4,145 @@
 use chacha20poly1305::XNonce;
 use chacha20poly1305::aead::{Aead, Payload};
 use pgrx::Uuid;
+use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
+use pgrx::spi::{SpiResult, SpiTupleTable};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::key_file::{self, SecretKey};
+use super::secret::Secret;
 use crate::error::{Error, Result, required, required_text};
 use crate::pg;
 use crate::tables;
 
+/// AAD of version 0.2: the row's id.
+const ID_ALONE: i16 = 1;
+/// AAD of now: see `Row::aad`.
+const WHOLE_ROW: i16 = 2;
+
+/// A row of the store.
+struct Row {
+    id: Uuid,
+    name: String,
+    tenant: Option<Uuid>,
+    plugin: Option<String>,
+    aad_version: i16,
+    nonce: Vec<u8>,
+    ciphertext: Vec<u8>,
+}
+
+/// Columns of a `Row`, in its order.
+const COLUMNS: &str = "id, name, tenant_id, plugin_key, aad_version, nonce, ciphertext";
+
+impl Row {
+    fn read(row: &SpiTupleTable<'_>) -> SpiResult<Option<Self>> {
+        let (Some(id), Some(name)) = (row.get::<Uuid>(1)?, row.get::<String>(2)?) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            id,
+            name,
+            tenant: row.get::<Uuid>(3)?,
+            plugin: row.get::<String>(4)?,
+            aad_version: row.get::<i16>(5)?.unwrap_or(ID_ALONE),
+            nonce: row.get::<Vec<u8>>(6)?.unwrap_or_default(),
+            ciphertext: row.get::<Vec<u8>>(7)?.unwrap_or_default(),
+        }))
+    }
+
+    /// What is authenticated with the secret: a ciphertext cannot move to another row, nor its row to another
+    /// name, tenant or plugin. `None` for a row that nobody can have encrypted.
+    fn aad(&self) -> Option<Vec<u8>> {
+        let id = self.id.as_bytes();
+        if self.aad_version == ID_ALONE {
+            // It had no tenant and no plugin.
+            return (self.tenant.is_none() && self.plugin.is_none()).then(|| id.to_vec());
+        }
+        if self.aad_version != WHOLE_ROW {
+            return None;
+        }
+        let mut aad = b"plugin_webhooks secret".to_vec();
+        let tenant = self
+            .tenant
+            .as_ref()
+            .map(|tenant| tenant.as_bytes().as_slice());
+        let plugin = self.plugin.as_deref().map(str::as_bytes);
+        for part in [
+            Some(id.as_slice()),
+            Some(self.name.as_bytes()),
+            tenant,
+            plugin,
+        ] {
+            // A length before each, and one that no text has where there is none.
+            let length = part.map_or(u64::MAX, |part| part.len() as u64);
+            aad.extend(length.to_be_bytes());
+            aad.extend(part.unwrap_or_default());
+        }
+        Some(aad)
+    }
+
+    fn encrypt(&mut self, key: &SecretKey, plaintext: &str) {
+        let nonce = pg::random_bytes::<24>();
+        let aad = self.aad().unwrap_or_default();
+        let message = Payload {
+            msg: plaintext.as_bytes(),
+            aad: &aad,
+        };
+        self.ciphertext = key
+            .cipher()
+            .encrypt(XNonce::from_slice(&nonce), message)
+            .expect("a secret is far below the cipher's message limit");
+        self.nonce = nonce.to_vec();
+    }
+
+    fn decrypt(&self, key: &SecretKey) -> Result<Zeroizing<String>> {
+        let unreadable = || Error::SecretUnreadable(self.name.clone());
+        let aad = self.aad().filter(|_| self.nonce.len() == 24);
+        let message = Payload {
+            msg: &self.ciphertext,
+            aad: &aad.ok_or_else(unreadable)?,
+        };
+        let decrypted = key
+            .cipher()
+            .decrypt(XNonce::from_slice(&self.nonce), message);
+        match String::from_utf8(decrypted.map_err(|_| unreadable())?) {
+            Ok(text) => Ok(Zeroizing::new(text)),
+            Err(error) => {
+                error.into_bytes().zeroize();
+                Err(unreadable().into())
+            }
+        }
+    }
+}
+
+/// Whether the catalogs are those of a version that binds secrets: the library may be newer than they are.
+fn binds() -> bool {
+    pg::one::<bool>(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute
+                        WHERE attrelid = 'plugin_webhooks.secrets'::pg_catalog.regclass AND attname = 'aad_version')",
+        &[],
+    ) == Some(true)
+}
+
+/// The row whose `column`, a unique one, has this value.
+fn row(column: &str, value: DatumWithOid<'_>) -> Option<Row> {
+    // The inner names are the table's columns where it has them, else those of the outer row.
+    let sql = format!(
+        "SELECT s.*
+         FROM (SELECT {ID_ALONE}::int2 AS aad_version, NULL::uuid AS tenant_id, NULL::text AS plugin_key) AS b
+         CROSS JOIN LATERAL (SELECT {COLUMNS} FROM plugin_webhooks.secrets WHERE {column} = $1) AS s"
+    );
+    pg::as_owner_of(tables::SECRETS, || pg::one_row(&sql, &[value], Row::read)).flatten()
+}
+
 /// The secret of this name, or `None`.
-pub fn find(name: &str) -> Result<Option<Zeroizing<String>>> {
-    let row = pg::as_owner_of(tables::SECRETS, || {
-        pg::one_row(
-            "SELECT id, nonce, ciphertext FROM plugin_webhooks.secrets WHERE name = $1",
-            &[name.into()],
-            |row| row.get_three::<Uuid, Vec<u8>, Vec<u8>>(),
-        )
-    });
-    let Some((Some(id), Some(nonce), Some(ciphertext))) = row else {
+pub fn find(name: &str) -> Result<Option<Secret>> {
+    let Some(row) = row("name", name.into()) else {
         return Ok(None);
     };
     let key = key_file::existing()?;
-    match decrypt(&key, id, &nonce, &ciphertext) {
-        Some(plaintext) => Ok(Some(plaintext)),
-        None => Err(Error::SecretUnreadable(name.into()).into()),
-    }
-}
-
-/// The row's id is authenticated with the secret: a ciphertext cannot move to another row.
-fn encrypt(key: &SecretKey, id: Uuid, plaintext: &str) -> (Vec<u8>, Vec<u8>) {
-    let nonce = pg::random_bytes::<24>();
-    let message = Payload {
-        msg: plaintext.as_bytes(),
-        aad: id.as_bytes(),
-    };
-    let ciphertext = key
-        .cipher()
-        .encrypt(XNonce::from_slice(&nonce), message)
-        .expect("a secret is far below the cipher's message limit");
-    (nonce.to_vec(), ciphertext)
-}
-
-fn decrypt(
-    key: &SecretKey,
-    id: Uuid,
-    nonce: &[u8],
-    ciphertext: &[u8],
-) -> Option<Zeroizing<String>> {
-    if nonce.len() != 24 {
-        return None;
-    }
-    let message = Payload {
-        msg: ciphertext,
-        aad: id.as_bytes(),
-    };
-    let bytes = key
-        .cipher()
-        .decrypt(XNonce::from_slice(nonce), message)
-        .ok()?;
-    match String::from_utf8(bytes) {
-        Ok(text) => Some(Zeroizing::new(text)),
-        Err(error) => {
-            error.into_bytes().zeroize();
-            None
-        }
-    }
+    let plaintext = row.decrypt(&key)?;
+    Ok(Some(Secret::new(plaintext, row.tenant, row.plugin)))
 }
 
 fn any_exist() -> bool {
@@ -81,11 +155,13 @@ fn hide_query() {
     pg::hide_query(c"plugin_webhooks: a call that carries a secret (hidden)");
 }
 
-#[pg_extern(sql = false)]
-fn create_secret(
+/// Stores a secret; of a tenant or a plugin, for their installations alone.
+pub fn create(
     new_secret: Option<&str>,
     new_name: Option<&str>,
     new_description: Option<&str>,
+    new_tenant_id: Option<Uuid>,
+    new_plugin_key: Option<&str>,
 ) -> Result<Option<Uuid>> {
     hide_query();
     let secret = required("new_secret", new_secret)?;
@@ -93,24 +169,60 @@ fn create_secret(
         return Err(Error::Required("new_secret").into());
     }
     let name = required_text("new_name", new_name)?;
+    let plugin = match new_plugin_key {
+        Some(key) => Some(required_text("new_plugin_key", Some(key))?),
+        None => None,
+    };
     let key = key_file::existing_or_new(any_exist)?;
     let id = required(
         "id",
         pg::one::<Uuid>("SELECT pg_catalog.gen_random_uuid()", &[]),
     )?;
-    let (nonce, ciphertext) = encrypt(&key, id, secret);
-    Ok(pg::write_returning::<Uuid>(
+    let mut row = Row {
+        id,
+        name: name.to_owned(),
+        tenant: new_tenant_id,
+        plugin: plugin.map(str::to_owned),
+        aad_version: if binds() { WHOLE_ROW } else { ID_ALONE },
+        nonce: Vec::new(),
+        ciphertext: Vec::new(),
+    };
+    row.encrypt(&key, secret);
+    let mut args = vec![
+        id.into(),
+        name.into(),
+        new_description.unwrap_or_default().into(),
+        key.id.as_str().into(),
+        row.nonce.into(),
+        row.ciphertext.into(),
+    ];
+    let sql = if row.aad_version == ID_ALONE {
         "INSERT INTO plugin_webhooks.secrets (id, name, description, key_id, nonce, ciphertext)
-         VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
-        &[
-            id.into(),
-            name.into(),
-            new_description.unwrap_or_default().into(),
-            key.id.as_str().into(),
-            nonce.into(),
-            ciphertext.into(),
-        ],
-    ))
+         VALUES ($1, $2, $3, $4, $5, $6) RETURNING id"
+    } else {
+        args.extend([row.aad_version.into(), row.tenant.into(), row.plugin.into()]);
+        "INSERT INTO plugin_webhooks.secrets
+             (id, name, description, key_id, nonce, ciphertext, aad_version, tenant_id, plugin_key)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id"
+    };
+    Ok(pg::write_returning::<Uuid>(sql, &args))
+}
+
+#[pg_extern(sql = false)]
+fn create_bound_secret(
+    new_secret: Option<&str>,
+    new_name: Option<&str>,
+    new_description: Option<&str>,
+    new_tenant_id: Option<Uuid>,
+    new_plugin_key: Option<&str>,
+) -> Result<Option<Uuid>> {
+    create(
+        new_secret,
+        new_name,
+        new_description,
+        new_tenant_id,
+        new_plugin_key,
+    )
 }
 
 #[pg_extern(sql = false)]
@@ -129,29 +241,63 @@ fn update_secret(
         Some(name) => Some(required_text("new_name", Some(name))?),
         None => None,
     };
+    let binds = binds();
+    // Locked: nobody else changes what is read here.
     let changed = pg::write(
         "UPDATE plugin_webhooks.secrets SET
-             name = coalesce($2, name), description = coalesce($3, description),
-             updated_at = pg_catalog.now()
+             description = coalesce($2, description), updated_at = pg_catalog.now()
          WHERE id = $1",
-        &[id.into(), name.into(), new_description.into()],
+        &[id.into(), new_description.into()],
     );
     if changed == 0 {
         return Err(Error::Unknown("secret").into());
     }
-    if let Some(secret) = new_secret {
-        let key = key_file::existing()?;
-        let (nonce, ciphertext) = encrypt(&key, id, secret);
-        pg::write(
-            "UPDATE plugin_webhooks.secrets SET key_id = $2, nonce = $3, ciphertext = $4 WHERE id = $1",
-            &[
-                id.into(),
-                key.id.as_str().into(),
-                nonce.into(),
-                ciphertext.into(),
-            ],
-        );
+    let mut row =
+        pg::with_latest_snapshot(|| row("id", id.into())).ok_or(Error::Unknown("secret"))?;
+    let renamed = name.filter(|name| *name != row.name);
+    if new_secret.is_none() && renamed.is_none() {
+        return Ok(());
     }
+    if !binds && new_secret.is_none() {
+        pg::write(
+            "UPDATE plugin_webhooks.secrets SET name = $2 WHERE id = $1",
+            &[id.into(), name.into()],
+        );
+        return Ok(());
+    }
+    // The name is a part of what is authenticated.
+    let key = key_file::existing()?;
+    let kept = match new_secret {
+        Some(_) => None,
+        None => Some(row.decrypt(&key)?),
+    };
+    if let Some(name) = renamed {
+        row.name = name.to_owned();
+    }
+    if binds {
+        row.aad_version = WHOLE_ROW;
+    }
+    row.encrypt(
+        &key,
+        new_secret
+            .or(kept.as_ref().map(|text| text.as_str()))
+            .unwrap_or_default(),
+    );
+    let mut args = vec![
+        id.into(),
+        row.name.into(),
+        key.id.as_str().into(),
+        row.nonce.into(),
+        row.ciphertext.into(),
+    ];
+    let sql = if binds {
+        args.push(row.aad_version.into());
+        "UPDATE plugin_webhooks.secrets
+         SET name = $2, key_id = $3, nonce = $4, ciphertext = $5, aad_version = $6 WHERE id = $1"
+    } else {
+        "UPDATE plugin_webhooks.secrets SET name = $2, key_id = $3, nonce = $4, ciphertext = $5 WHERE id = $1"
+    };
+    pg::write(sql, &args);
     Ok(())
 }
 

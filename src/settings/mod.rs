@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+use plugin_webhooks_core::secret_names::AllowedNames;
 use plugin_webhooks_core::{limiter, retry};
 
 use self::types::{Integer, PLAIN, Switch, Text};
@@ -182,6 +183,17 @@ static IP_ADDRESS_FROM: Text = Text {
     detail: c"Names of request headers, or connection for the address of the database's client. Empty: none is recorded.",
 };
 
+/// Empty, because only the operator knows how secrets are named here. Without a list every tenant may have requests
+/// to its own URL signed with any secret.
+static ALLOWED_SECRET_NAMES: Text = Text {
+    name: c"plugin_webhooks.allowed_secret_names",
+    value: GucSetting::<Option<CString>>::new(Some(c"")),
+    flags: GucFlags::SUPERUSER_ONLY,
+    summary: c"Names of secrets that installations may refer to, as a comma separated list of LIKE patterns; \
+        empty: any.",
+    detail: c"{tenant_id} and {plugin_key} stand for the installation's own.",
+};
+
 /// Off: a receiver that checks nothing gets its deliveries also when a secret is missing.
 static REQUIRE_SIGNATURE: Switch = Switch {
     name: c"plugin_webhooks.require_signature",
@@ -295,6 +307,7 @@ pub fn define() {
         &RETRY_SCHEDULE,
         &ALLOWED_NETWORKS,
         &IP_ADDRESS_FROM,
+        &ALLOWED_SECRET_NAMES,
         &CA_FILE,
         &SECRET_KEY_FILE,
         &SITE,
@@ -319,6 +332,10 @@ pub fn max_installations() -> i64 {
 /// How many subscriptions an installation may have.
 pub fn max_subscriptions() -> i64 {
     MAX_SUBSCRIPTIONS.value.get().into()
+}
+
+pub fn allowed_secret_names() -> AllowedNames {
+    AllowedNames::parse(&ALLOWED_SECRET_NAMES.trimmed())
 }
 
 pub fn require_signature() -> bool {

@@ -25,6 +25,8 @@ pub enum SecretRef {
 pub struct Target {
     pub endpoint: Rc<Result<Endpoint, Unusable>>,
     pub secret_ref: SecretRef,
+    pub tenant: Uuid,
+    pub plugin: String,
 }
 
 /// An endpoint, and the version of the row that it was read from.
@@ -68,6 +70,8 @@ impl Endpoints {
                 let target = Target {
                     endpoint,
                     secret_ref,
+                    tenant: found.tenant,
+                    plugin: found.plugin,
                 };
                 targets.insert(found.id, target);
             }

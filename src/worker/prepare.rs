@@ -9,17 +9,21 @@ use pgrx::prelude::*;
 use plugin_webhooks_core::endpoint::Unusable;
 use plugin_webhooks_core::failure::FailureKind;
 use plugin_webhooks_core::request::Request;
+use plugin_webhooks_core::secret_names::AllowedNames;
 use plugin_webhooks_core::signature;
 
 use super::endpoints::{Endpoints, SecretRef, Target};
 use super::in_flight::Attempt;
 use crate::delivery::queue::Claimed;
 use crate::limits::SECRET_REF_CHARACTERS;
-use crate::secrets::Plaintext;
+use crate::secrets::Secret;
 use crate::{error, pg, secrets, settings};
 
 const NO_SECRET_REMEDY: &str =
     "Set secret_ref of the installation to the name of an existing secret.";
+
+const NOT_ALLOWED_REMEDY: &str = "Correct secret_ref, plugin_webhooks.allowed_secret_names, or whose secret it is: \
+    plugin_webhooks.refused_secret_refs lists such installations.";
 
 /// A claimed delivery that can be sent when the claim has committed.
 pub struct Prepared {
@@ -43,12 +47,13 @@ struct Unreadable {
 }
 
 /// The secrets of one claim, by name: each is read once.
-type Secrets = HashMap<String, Result<Option<Plaintext>, Unreadable>>;
+type Secrets = HashMap<String, Result<Option<Secret>, Unreadable>>;
 
 /// Remembers endpoints, and which installations it has warned of.
 #[derive(Default)]
 pub struct Preparer {
     endpoints: Endpoints,
+    names: AllowedNames,
     warned: HashSet<Uuid>,
 }
 
@@ -67,6 +72,7 @@ impl Preparer {
         let targets = self
             .endpoints
             .of(claimed.iter().map(|delivery| delivery.installation));
+        self.names = settings::allowed_secret_names();
         let mut secrets = Secrets::new();
         let mut prepared = Vec::with_capacity(claimed.len());
         let mut unsendable = Vec::new();
@@ -134,7 +140,7 @@ impl Preparer {
             }
         };
         attempt.schedule.clone_from(&endpoint.retry_schedule);
-        let signature = match self.sign(delivery.installation, &target.secret_ref, &body, secrets) {
+        let signature = match self.sign(delivery.installation, target, &body, secrets) {
             Ok(signature) => signature,
             Err(reason) => {
                 return Err(Unsendable {
@@ -161,20 +167,27 @@ impl Preparer {
     fn sign(
         &mut self,
         installation: Uuid,
-        secret_ref: &SecretRef,
+        target: &Target,
         body: &str,
         secrets: &mut Secrets,
     ) -> Result<Option<String>, String> {
-        if let SecretRef::TooLong = secret_ref {
+        if let SecretRef::TooLong = target.secret_ref {
             return Err(format!(
                 "secret_ref is longer than {SECRET_REF_CHARACTERS} characters"
             ));
         }
-        if let SecretRef::Name(name) = secret_ref {
+        if let SecretRef::Name(name) = &target.secret_ref {
+            let (tenant, plugin) = (target.tenant, target.plugin.as_str());
+            if !secrets::may_refer(&self.names, name, tenant, plugin) {
+                return self.refuse(installation);
+            }
             let secret = secrets
                 .entry(name.clone())
                 .or_insert_with(|| read_secret(name));
             match secret {
+                Ok(Some(secret)) if !secret.is_for(tenant, plugin) => {
+                    return self.refuse(installation);
+                }
                 Ok(Some(secret)) => {
                     // The next trouble is worth a new warning.
                     self.warned.remove(&installation);
@@ -198,7 +211,7 @@ impl Preparer {
             );
         }
         // An installation without secret_ref never wanted a signature.
-        if let SecretRef::Name(_) = secret_ref {
+        if let SecretRef::Name(_) = target.secret_ref {
             self.warn_once(
                 installation,
                 "secret_ref resolves to no secret, its deliveries go out unsigned",
@@ -206,6 +219,16 @@ impl Preparer {
             );
         }
         Ok(None)
+    }
+
+    /// Never unsigned: the tenant would not notice, and its receiver might take it.
+    fn refuse(&mut self, installation: Uuid) -> Result<Option<String>, String> {
+        self.warn_once(
+            installation,
+            "secret_ref names a secret that it may not use",
+            NOT_ALLOWED_REMEDY,
+        );
+        Err("secret_ref names a secret that this installation may not use".into())
     }
 
     fn warn_once(&mut self, installation: Uuid, reason: &str, remedy: &str) {
@@ -220,7 +243,7 @@ impl Preparer {
 }
 
 /// A broken secret must not stop the others: reading one costs a subtransaction.
-fn read_secret(name: &str) -> Result<Option<Plaintext>, Unreadable> {
+fn read_secret(name: &str) -> Result<Option<Secret>, Unreadable> {
     // The claim saw rows that are younger than the transaction's snapshot; so must this.
     let (reason, remedy) = match pg::caught(|| pg::with_latest_snapshot(|| secrets::by_name(name)))
     {

@@ -260,6 +260,72 @@ const DATA: &str = "
         (select jsonb_agg(p order by id) from int.plugin_delivery_queue p))";
 
 #[test]
+fn secrets_of_released_versions_are_read_and_bound_when_they_change() {
+    for (from, _) in RELEASED {
+        let database = database_of(from, |_| {});
+        let mut client = database.client();
+        let tenant = Tenant::install_with(&database, "{}", Some("kept"));
+        let resolved = |client: &mut Client, name: &str| {
+            execute(
+                client,
+                &format!("update int.plugin_installations set secret_ref = '{name}'"),
+            );
+            value::<Option<String>>(
+                client,
+                &format!(
+                    "select int.resolve_installation_signing_secret('{}')",
+                    tenant.installation
+                ),
+            )
+        };
+        // The library is the new one, the catalogs are not.
+        execute(
+            &mut client,
+            "select plugin_webhooks.create_secret('old', 'kept'), plugin_webhooks.create_secret('old', 'to change');
+             select plugin_webhooks.update_secret(id, 'changed') from plugin_webhooks.secret_names where name <> 'kept';
+             select plugin_webhooks.update_secret(id, new_name => 'changed') from plugin_webhooks.secret_names
+             where name <> 'kept'",
+        );
+        let expect = |client: &mut Client| {
+            assert_eq!(
+                resolved(client, "changed").as_deref(),
+                Some("changed"),
+                "{from}"
+            );
+            assert_eq!(resolved(client, "kept").as_deref(), Some("old"), "{from}");
+        };
+        expect(&mut client);
+        execute(&mut client, UPDATE);
+        expect(&mut client);
+        let versions = |client: &mut Client| -> String {
+            value(
+                client,
+                "select string_agg(aad_version::text, ' ' order by name) from plugin_webhooks.secrets",
+            )
+        };
+        assert_eq!(versions(&mut client), "1 1", "{from}");
+        execute(
+            &mut client,
+            "select plugin_webhooks.update_secret(id, new_name => 'renamed') from plugin_webhooks.secret_names
+             where name = 'kept';
+             select plugin_webhooks.update_secret(id, 'newer') from plugin_webhooks.secret_names
+             where name = 'changed'",
+        );
+        assert_eq!(versions(&mut client), "2 2", "{from}");
+        assert_eq!(
+            resolved(&mut client, "renamed").as_deref(),
+            Some("old"),
+            "{from}"
+        );
+        assert_eq!(
+            resolved(&mut client, "changed").as_deref(),
+            Some("newer"),
+            "{from}"
+        );
+    }
+}
+
+#[test]
 fn grants_of_an_administrator_stay() {
     for (from, _) in RELEASED {
         let database = database_of(from, |_| {});
@@ -270,7 +336,8 @@ fn grants_of_an_administrator_stay() {
              grant usage on schema audit to upgrade_reader;
              grant select on audit.entity_changes to upgrade_reader;
              grant select (id, status) on int.plugin_delivery_queue to upgrade_reader;
-             grant execute on function plugin_webhooks.worker_pid() to upgrade_reader with grant option;",
+             grant execute on function plugin_webhooks.worker_pid() to upgrade_reader with grant option;
+             grant execute on function plugin_webhooks.create_secret(text, text, text) to upgrade_reader;",
         );
         let granted = |client: &mut Client| {
             catalog(client)
@@ -281,7 +348,11 @@ fn grants_of_an_administrator_stay() {
         let before = granted(&mut client);
         assert!(before.len() >= 4, "{before:#?}");
         execute(&mut client, UPDATE);
-        let kept: Vec<String> = granted(&mut client);
+        let kept: Vec<String> = granted(&mut client)
+            .into_iter()
+            // It takes more arguments now.
+            .map(|line| line.replace("(text,text,text,uuid,text)", "(text,text,text)"))
+            .collect();
         assert_eq!(
             kept, before,
             "and no dump takes them for the extension's own"

@@ -26,6 +26,7 @@ fn have_a_description_and_a_default() {
         documented,
         [
             "allowed_networks string - sighup",
+            "allowed_secret_names string - sighup",
             "ca_file string - sighup",
             "connect_timeout integer 5000 100 30000 ms sighup",
             "dispatch enum on_commit on_commit,on_call sighup",
@@ -109,6 +110,7 @@ fn about_networks_and_files_are_for_superusers_eyes() {
     let mut client = server().connect_as("postgres", "curious");
     let secret = [
         "allowed_networks",
+        "allowed_secret_names",
         "ca_file",
         "secret_key_file",
         "show_internal_bodies",

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use plugin_webhooks_kit::postgres::{Client, Error, Transaction};
 use plugin_webhooks_kit::{
-    Database, HOST_SCHEMA, Receiver, as_user, count, create_supabase_roles, execute,
+    Database, HOST_SCHEMA, Receiver, Server, as_user, count, create_supabase_roles, execute,
     expect_sqlstate, shared_server, sign, text, verify_signature, wait_until,
 };
 
@@ -35,7 +35,12 @@ struct Host {
 impl Host {
     #[track_caller]
     fn new() -> Host {
-        let database = shared_server().database_with(|client| {
+        Host::on(shared_server())
+    }
+
+    #[track_caller]
+    fn on(server: &Server) -> Host {
+        let database = server.database_with(|client| {
             create_supabase_roles(client);
             execute(client, HOST_SCHEMA);
         });

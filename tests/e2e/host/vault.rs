@@ -1,4 +1,5 @@
 use super::*;
+use crate::private_server::builder;
 
 #[test]
 fn signs_deliveries_with_its_current_secret() {
@@ -48,4 +49,41 @@ fn is_closed_to_the_roles_of_the_interface() {
         tx.query("select * from vault.decrypted_secrets", &[])
     });
     expect_sqlstate(refused, "42501");
+}
+
+#[test]
+fn signs_with_no_secret_that_the_operator_does_not_allow() {
+    let own = builder().preloaded().start();
+    let host = Host::on(&own);
+    host.database
+        .expect_log("secret_ref names a secret that it may not use");
+    let receiver = Receiver::http();
+    let installation = host.install(&receiver.url("/"));
+    host.subscribe(&installation, "assets");
+    own.alter_system("plugin_webhooks.allowed_secret_names", "{tenant_id}/%");
+    let mut dba = host.dba();
+    execute(
+        &mut dba,
+        &format!(
+            "select audit.track('app.assets'); insert into app.assets (tenant_id) values ('{}')",
+            host.tenant
+        ),
+    );
+    wait_until(SOON, "a failed attempt", || {
+        count(
+            &mut dba,
+            "select count(*) from int.plugin_delivery_queue where attempts > 0 and last_error like '%may not use'",
+        ) == 1
+    });
+    assert_eq!(receiver.count(), 0, "nothing goes out unsigned");
+    let resolve = format!("select int.resolve_installation_signing_secret('{installation}')");
+    let none: Option<String> = dba.query_one(&resolve, &[]).expect("resolve").get(0);
+    assert_eq!(none, None);
+    let stored = host.as_(&host.admin, &host.tenant, |tx| {
+        tx.batch_execute(&format!(
+            "select public.rpc_update_plugin_installation('{}', '{installation}', null, 'desk_secret')",
+            host.tenant
+        ))
+    });
+    expect_sqlstate(stored, "42501");
 }
