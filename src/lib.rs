@@ -43,9 +43,14 @@ extension_sql_file!(
     requires = ["expected_shape"]
 );
 extension_sql_file!(
+    "../sql/install/07_owner.sql",
+    name = "owner",
+    requires = ["adopt"]
+);
+extension_sql_file!(
     "../sql/install/10_caller.sql",
     name = "caller",
-    requires = ["adopt"]
+    requires = ["owner"]
 );
 extension_sql_file!(
     "../sql/install/11_trigger_functions.sql",

@@ -1,7 +1,7 @@
 -- Attaching the audit log to tables.
 
 CREATE OR REPLACE FUNCTION audit.track(p_table regclass, p_exclude text[] DEFAULT NULL) RETURNS void
-    LANGUAGE c VOLATILE
+    LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'track_except_wrapper';
 COMMENT ON FUNCTION audit.track(regclass, text[]) IS
     'Attaches the audit triggers to a table, or replaces those of an earlier version. p_exclude: columns that are '
@@ -11,7 +11,7 @@ COMMENT ON FUNCTION audit.track(regclass, text[]) IS
     'recorded).';
 
 CREATE OR REPLACE FUNCTION audit.untrack(p_table regclass) RETURNS void
-    LANGUAGE c VOLATILE
+    LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'untrack_wrapper';
 COMMENT ON FUNCTION audit.untrack(regclass) IS
     'Detaches every trigger that calls audit.log_entity_change() from a table; does nothing when there is none. '

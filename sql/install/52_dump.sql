@@ -4,29 +4,25 @@
 -- the schemas of the tables.
 CREATE OR REPLACE VIEW plugin_webhooks.not_in_dumps AS
 WITH extension AS (
-    SELECT e.oid, e.extowner, e.extconfig FROM pg_catalog.pg_extension AS e WHERE e.extname = 'plugin_webhooks'
+    SELECT e.oid, e.extconfig FROM pg_catalog.pg_extension AS e WHERE e.extname = 'plugin_webhooks'
 ), member AS (
-    SELECT d.classid, d.objid, e.extowner, d.objid = ANY (e.extconfig) AS data
+    SELECT d.classid, d.objid, d.objid = ANY (e.extconfig) AS data
     FROM pg_catalog.pg_depend AS d JOIN extension AS e ON e.oid = d.refobjid
     WHERE d.deptype = 'e' AND d.refclassid = 'pg_catalog.pg_extension'::regclass
 ), relation AS (
-    SELECT c.oid, c.relkind, c.relowner, m.extowner, m.data, n.nspname, c.relname,
+    SELECT c.oid, m.data, n.nspname, c.relname,
            pg_catalog.format('%s.%s', n.nspname, c.relname) AS name
     FROM member AS m
     JOIN pg_catalog.pg_class AS c ON c.oid = m.objid
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     WHERE m.classid = 'pg_catalog.pg_class'::regclass
 )
-SELECT 'owner'::text AS kind, r.oid::regclass::text AS object,
-       pg_catalog.format('ALTER TABLE %s OWNER TO %I;',
-           r.oid::regclass, pg_catalog.pg_get_userbyid(r.relowner)) AS statement
-FROM relation AS r WHERE r.relkind = 'r' AND r.relowner <> r.extowner
-UNION ALL
-SELECT 'owner', p.oid::regprocedure::text,
-       pg_catalog.format('ALTER FUNCTION %s OWNER TO %I;',
-           p.oid::regprocedure, pg_catalog.pg_get_userbyid(p.proowner))
-FROM member AS m JOIN pg_catalog.pg_proc AS p ON p.oid = m.objid
-WHERE m.classid = 'pg_catalog.pg_proc'::regclass AND p.proowner <> m.extowner
+SELECT 'owner'::text AS kind, o.object,
+       pg_catalog.format('ALTER %s %s OWNER TO %I;', o.kind, o.object, pg_catalog.pg_get_userbyid(o.owner)) AS statement
+FROM plugin_webhooks.member_owners AS o
+-- CREATE EXTENSION at the restore makes these.
+WHERE o.owner IS DISTINCT FROM CASE WHEN o.reached THEN pg_catalog.to_regrole('plugin_webhooks_owner')::oid
+                                    ELSE o.extension_owner END
 UNION ALL
 SELECT 'constraint', r.oid::regclass::text,
        pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s;',

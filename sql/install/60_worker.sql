@@ -39,7 +39,7 @@ COMMENT ON VIEW plugin_webhooks.health IS
     'for checks once a minute.';
 
 CREATE OR REPLACE FUNCTION plugin_webhooks.wake_launcher() RETURNS void
-    LANGUAGE c VOLATILE
+    LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'wake_launcher_wrapper';
 COMMENT ON FUNCTION plugin_webhooks.wake_launcher() IS
     'At commit, lets the launcher look for databases to serve. Called by CREATE EXTENSION; harmless at any time. '

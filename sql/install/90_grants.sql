@@ -1,7 +1,7 @@
 -- Who may do what. First nobody, whatever default privileges say; then the roles of the interface, where they exist.
 
 CREATE OR REPLACE FUNCTION plugin_webhooks.grant_as_administrator(statement text) RETURNS void
-    LANGUAGE c VOLATILE
+    LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'grant_as_administrator_wrapper';
 COMMENT ON FUNCTION plugin_webhooks.grant_as_administrator(text) IS
     'Runs a GRANT inside CREATE or ALTER EXTENSION as if it had come later: a dump then carries it. Runs with the '
@@ -139,36 +139,22 @@ COMMENT ON FUNCTION plugin_webhooks.grant_to_roles() IS
     'roles exist, with their row policies; returns the roles granted. CREATE EXTENSION calls it; call it again when a '
     'role appears later. Executable by the owner only.';
 
--- Functions that run with their owner's rights belong to whom takeover/06_adopt.sql found, all other code to the
--- extension's owner: the owner of a table that was taken over must not change what a superuser runs.
+-- Owners: see plugin_webhooks.member_owners.
 DO $$
 DECLARE
     member record;
 BEGIN
     FOR member IN
-        SELECT 'FUNCTION'::text AS kind, p.oid::regprocedure::text AS name,
-               CASE WHEN p.prosecdef THEN o.object ELSE pg_catalog.pg_get_userbyid(e.extowner)::text END AS owner
-        FROM pg_catalog.pg_extension AS e
-        JOIN pg_catalog.pg_depend AS d
-          ON d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
-        JOIN pg_catalog.pg_proc AS p ON d.classid = 'pg_catalog.pg_proc'::regclass AND p.oid = d.objid
-        CROSS JOIN (SELECT t.object FROM plugin_webhooks.taking_over AS t WHERE t.note = 'function owner') AS o
-        WHERE e.extname = 'plugin_webhooks'
-          AND NOT (p.prosecdef AND EXISTS (
-              SELECT FROM plugin_webhooks.taking_over AS t
-              WHERE t.note = 'function' AND t.object = p.oid::regprocedure::text))
-        UNION ALL
-        SELECT CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, c.oid::regclass::text,
-               pg_catalog.pg_get_userbyid(e.extowner)
-        FROM pg_catalog.pg_extension AS e
-        JOIN pg_catalog.pg_depend AS d
-          ON d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
-        JOIN pg_catalog.pg_class AS c ON d.classid = 'pg_catalog.pg_class'::regclass AND c.oid = d.objid
-        WHERE e.extname = 'plugin_webhooks'
-          AND (c.relkind = 'v'
-               OR c.oid IN ('plugin_webhooks.instance'::regclass, 'plugin_webhooks.replaced'::regclass))
+        SELECT m.kind, m.object, w.owner
+        FROM plugin_webhooks.member_owners AS m
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN m.reached
+                THEN (SELECT t.object FROM plugin_webhooks.taking_over AS t WHERE t.note = 'owner')
+                ELSE pg_catalog.pg_get_userbyid(m.extension_owner)::text END AS owner
+        ) AS w
+        WHERE pg_catalog.pg_get_userbyid(m.owner) <> w.owner::name
     LOOP
-        EXECUTE pg_catalog.format('ALTER %s %s OWNER TO %I', member.kind, member.name, member.owner);
+        EXECUTE pg_catalog.format('ALTER %s %s OWNER TO %I', member.kind, member.object, member.owner);
     END LOOP;
 END
 $$;
@@ -223,15 +209,23 @@ BEGIN
 END
 $$;
 
--- Functions that run with their owner's rights use tables of this schema.
+-- The owner of the tables looks them up by their schemas, also in the checks of their foreign keys. A restore makes
+-- the dedicated role the owner first: of another one a dump carries what it needs.
 DO $$
 DECLARE
-    owner CONSTANT text := (SELECT t.object FROM plugin_webhooks.taking_over AS t WHERE t.note = 'function owner');
+    owner CONSTANT text := (SELECT t.object FROM plugin_webhooks.taking_over AS t WHERE t.note = 'owner');
+    name  text;
 BEGIN
-    IF NOT pg_catalog.has_schema_privilege(owner, 'plugin_webhooks', 'USAGE') THEN
-        PERFORM plugin_webhooks.grant_as_administrator(
-            pg_catalog.format('GRANT USAGE ON SCHEMA plugin_webhooks TO %I', owner));
-    END IF;
+    FOREACH name IN ARRAY '{int,audit,plugin_webhooks}'::text[] LOOP
+        IF NOT pg_catalog.has_schema_privilege(owner, name, 'USAGE') THEN
+            IF owner = 'plugin_webhooks_owner' THEN
+                PERFORM plugin_webhooks.grant_on_schema(name, owner);
+            ELSE
+                PERFORM plugin_webhooks.grant_as_administrator(
+                    pg_catalog.format('GRANT USAGE ON SCHEMA %I TO %I', name, owner));
+            END IF;
+        END IF;
+    END LOOP;
 END
 $$;
 SELECT plugin_webhooks.grant_to_roles();

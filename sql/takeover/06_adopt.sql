@@ -310,16 +310,20 @@ BEGIN
         ALTER TABLE audit.entity_changes ALTER COLUMN id SET GENERATED ALWAYS;
     END IF;
 
-    -- Who owns the functions that run with their owner's rights: whoever owned them, else the tables' owner.
+    -- Whose everything is that tenants and the worker reach: the owner of what was found, or of what is the
+    -- extension's already. A superuser's becomes the dedicated role's, which install/07_owner.sql makes.
     INSERT INTO plugin_webhooks.taking_over
-    SELECT 'function owner', pg_catalog.pg_get_userbyid(o.owner) FROM (
-        SELECT p.proowner AS owner, 1 AS rank FROM pg_catalog.pg_proc AS p
-        WHERE p.oid = pg_catalog.to_regprocedure('public.rpc_install_plugin(uuid,text,text,jsonb)')
-        UNION ALL
-        SELECT c.relowner, 2 FROM pg_catalog.pg_class AS c WHERE c.oid = pg_catalog.to_regclass('int.plugins')
-        UNION ALL
-        SELECT e.extowner, 3 FROM pg_catalog.pg_extension AS e WHERE e.oid = extension
-    ) AS o ORDER BY o.rank LIMIT 1;
+    SELECT 'owner', coalesce((
+        SELECT r.rolname FROM pg_catalog.pg_roles AS r
+        WHERE NOT r.rolsuper AND r.oid IN (
+            SELECT c.relowner FROM pg_catalog.pg_depend AS d
+            JOIN pg_catalog.pg_class AS c ON c.oid = d.objid AND c.relkind = 'r'
+            WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype = 'e' AND d.refobjid = extension
+            UNION ALL
+            SELECT p.proowner FROM pg_catalog.pg_depend AS d
+            JOIN pg_catalog.pg_proc AS p ON p.oid = d.objid
+            WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.deptype = 'e' AND d.refobjid = extension)
+        ORDER BY r.rolname LIMIT 1), 'plugin_webhooks_owner');
 END
 $$;
 
@@ -352,7 +356,7 @@ SELECT 'grant', o.name, pg_catalog.format('GRANT %s%s ON %s %s TO %I%s', x.privi
            r.rolname, CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
 FROM object AS o, pg_catalog.aclexplode(o.acl) AS x
 JOIN pg_catalog.pg_roles AS r ON r.oid = x.grantee
-WHERE x.grantee <> o.owner AND r.rolname NOT IN ('anon', 'authenticated', 'service_role')
+WHERE x.grantee <> o.owner AND r.rolname NOT IN ('anon', 'authenticated', 'service_role', 'plugin_webhooks_owner')
   -- Made by this script.
   AND o.name NOT IN ('plugin_webhooks.replaced', 'plugin_webhooks.taking_over', 'plugin_webhooks.expected_shape');
 

@@ -1,5 +1,5 @@
--- What CREATE TABLE IF NOT EXISTS leaves as it is: tables that were there before get the defaults, constraints and
--- owners of those that sql/install makes. Where they have them already, nothing is locked and nothing is read.
+-- What CREATE TABLE IF NOT EXISTS leaves as it is: tables that were there before get the defaults and constraints
+-- of those that sql/install makes. Where they have them already, nothing is locked and nothing is read.
 
 DO $$
 DECLARE
@@ -97,31 +97,5 @@ BEGIN
                  AND d.objid = pg_catalog.to_regprocedure('audit.track(regclass)')) THEN
         DROP FUNCTION audit.track(regclass);
     END IF;
-END
-$$;
-
--- The functions' own tables belong to whom the functions belong, the others of schema int to the owner of those that
--- were there.
-DO $$
-DECLARE
-    function_owner CONSTANT text := (
-        SELECT t.object FROM plugin_webhooks.taking_over AS t WHERE t.note = 'function owner');
-    table_owner    CONSTANT text := (
-        SELECT pg_catalog.pg_get_userbyid(c.relowner) FROM pg_catalog.pg_class AS c
-        LEFT JOIN plugin_webhooks.taking_over AS t ON t.note = 'table' AND t.object = c.oid::regclass::text
-        WHERE c.oid IN ('int.plugins'::regclass, 'int.plugin_installations'::regclass,
-                        'int.plugin_webhook_subscriptions'::regclass, 'int.plugin_delivery_queue'::regclass)
-        ORDER BY t.note IS NULL, c.relname LIMIT 1);
-    relation       regclass;
-BEGIN
-    FOREACH relation IN ARRAY ARRAY['plugin_webhooks.secrets', 'plugin_webhooks.actions',
-                                    'plugin_webhooks.rate_limits',
-                                    'plugin_webhooks.inbound_ids']::regclass[] LOOP
-        EXECUTE pg_catalog.format('ALTER TABLE %s OWNER TO %I', relation, function_owner);
-    END LOOP;
-    FOREACH relation IN ARRAY ARRAY['int.plugins', 'int.plugin_installations', 'int.plugin_webhook_subscriptions',
-                                    'int.plugin_delivery_queue', 'int.plugin_delivery_attempts']::regclass[] LOOP
-        EXECUTE pg_catalog.format('ALTER TABLE %s OWNER TO %I', relation, table_owner);
-    END LOOP;
 END
 $$;

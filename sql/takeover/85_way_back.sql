@@ -1,7 +1,7 @@
 -- What a take-over needs beside the adoption, and the way back from it.
 
 CREATE OR REPLACE FUNCTION plugin_webhooks.settle_pg_net() RETURNS bigint
-    LANGUAGE c VOLATILE
+    LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'settle_pg_net_wrapper';
 COMMENT ON FUNCTION plugin_webhooks.settle_pg_net() IS
     'Marks deliveries that pg_net has sent, and that were answered 2xx, as delivered; returns how many. Called by '
@@ -9,7 +9,7 @@ COMMENT ON FUNCTION plugin_webhooks.settle_pg_net() IS
 
 CREATE OR REPLACE FUNCTION plugin_webhooks.refused_installations()
     RETURNS TABLE (installation_id uuid, reason text)
-    LANGUAGE c STABLE
+    LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'refused_installations_wrapper';
 COMMENT ON FUNCTION plugin_webhooks.refused_installations() IS
     'Installations whose webhook_url the address policy would refuse as it is written: plain http, or an address that '
@@ -17,7 +17,7 @@ COMMENT ON FUNCTION plugin_webhooks.refused_installations() IS
     'owner only.';
 
 CREATE OR REPLACE FUNCTION plugin_webhooks.release_claims() RETURNS void
-    LANGUAGE c VOLATILE
+    LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'release_claims_wrapper';
 COMMENT ON FUNCTION plugin_webhooks.release_claims() IS
     'Returns every delivery with status sending to the queue. Called by hand_back(). Executable by the owner only.';

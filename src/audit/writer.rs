@@ -23,6 +23,7 @@ use crate::text_enum::TextEnum;
 
 static ENTITY_CHANGES: Layout = Layout {
     table: tables::ENTITY_CHANGES,
+    id: pg_sys::INT8OID,
     columns: &[
         ("table_schema", pg_sys::TEXTOID),
         ("table_name", pg_sys::TEXTOID),

@@ -22,6 +22,7 @@ const CHANGE: &str = "source_entity_change_id";
 
 static QUEUE: Layout = Layout {
     table: tables::QUEUE,
+    id: pg_sys::UUIDOID,
     columns: &[
         ("tenant_id", pg_sys::UUIDOID),
         (INSTALLATION, pg_sys::UUIDOID),

@@ -1,5 +1,5 @@
-//! Rows of the audit log that somebody else inserted: their trigger reads them and feeds them to an
-//! `Enqueuer`, as `audit` does with what it writes. Matches nothing itself.
+//! Rows of the audit log that somebody else inserted: their trigger reads them, as the owner of the log, and
+//! feeds them to an `Enqueuer`, as `audit` does with what it writes. Matches nothing itself.
 #![expect(unsafe_code, reason = "reads rows of SPI by pointer")]
 
 use std::ffi::CStr;
@@ -69,7 +69,7 @@ fn enqueue_one(id: i64) {
         )
     });
     let is_active = instance::was_active();
-    pg::as_owner_of(tables::QUEUE, || {
+    pg::as_owner_of(tables::ENTITY_CHANGES, || {
         pg::run_kept(
             sql,
             &[pg_sys::BuiltinOid::BOOLOID, pg_sys::BuiltinOid::INT8OID],
@@ -90,8 +90,8 @@ fn enqueue_inserted(trigger: &pgrx::PgTrigger<'_>) {
     static STATEMENT: OnceLock<String> = OnceLock::new();
     let sql = STATEMENT.get_or_init(|| ROWS.replace("{changes} AS", "inserted AS"));
     let is_active = instance::was_active();
-    pg::as_owner_of(tables::QUEUE, || {
-        Spi::connect(|client| {
+    pg::as_owner_of(tables::ENTITY_CHANGES, || {
+        pg::connect(|client| {
             pg::show_transition_tables(client, trigger)?;
             let plan = pg::kept(client, sql, &[pg_sys::BuiltinOid::BOOLOID]);
             let mut cursor = client.open_cursor(plan, &[is_active.into()]);

@@ -7,6 +7,7 @@ use pgrx::prelude::*;
 use super::work_order;
 use crate::error::{Error, Result, quoted, required, required_text};
 use crate::pg::{self, Jsonb};
+use crate::tables;
 
 const NOOP: &str = "noop";
 /// sql/install/28_actions.sql lists the same for plugin_webhooks.inbound_actions; the in-database test
@@ -24,21 +25,28 @@ pub fn run(tenant: Uuid, action: &str, data: Jsonb) -> Result<Jsonb> {
 
 fn run_registered(tenant: Uuid, action: &str, data: Jsonb) -> Result<Jsonb> {
     let unknown = || Error::UnknownAction(action.into());
-    let (schema, name) = pg::one_row(
-        "SELECT handler_schema, handler_name FROM plugin_webhooks.actions WHERE action = $1",
-        &[action.into()],
-        |row| row.get_two::<String, String>(),
-    )
-    .and_then(|(schema, name)| Some((schema?, name?)))
-    .ok_or_else(unknown)?;
+    let (schema, name) = tables::ACTIONS
+        .one_row(
+            "SELECT handler_schema, handler_name FROM plugin_webhooks.actions WHERE action = $1",
+            &[action.into()],
+            |row| row.get_two::<String, String>(),
+        )
+        .and_then(|(schema, name)| Some((schema?, name?)))
+        .ok_or_else(unknown)?;
     let call = format!(
         "{}.{}",
         pgrx::spi::quote_identifier(&schema),
         pgrx::spi::quote_identifier(&name)
     );
+    // By the catalogs: nobody but its owner needs rights on its schema.
     let owner = pg::one::<pg_sys::Oid>(
-        "SELECT proowner FROM pg_catalog.pg_proc WHERE oid = pg_catalog.to_regprocedure($1)::pg_catalog.oid",
-        &[format!("{call}(uuid,jsonb)").into()],
+        "SELECT p.proowner FROM pg_catalog.pg_proc AS p
+         JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+         WHERE n.nspname = $1::pg_catalog.name AND p.proname = $2::pg_catalog.name
+           AND p.proargtypes::pg_catalog.text = pg_catalog.format('%s %s',
+               'pg_catalog.uuid'::pg_catalog.regtype::pg_catalog.oid,
+               'pg_catalog.jsonb'::pg_catalog.regtype::pg_catalog.oid)",
+        &[schema.into(), name.into()],
     )
     .ok_or_else(|| Error::HandlerShape(call.clone()))?;
     let answer = pg::foreign_code(|| {
@@ -106,7 +114,7 @@ fn register_action(action: Option<&str>, handler: Option<pg_sys::Oid>) -> Result
         );
         return Err(Error::HandlerShape(shown.unwrap_or_default()).into());
     };
-    pg::write(
+    tables::ACTIONS.write(
         "INSERT INTO plugin_webhooks.actions AS a (action, handler_schema, handler_name)
          VALUES ($1, $2, $3)
          ON CONFLICT (action) DO UPDATE SET
@@ -119,7 +127,7 @@ fn register_action(action: Option<&str>, handler: Option<pg_sys::Oid>) -> Result
 #[pg_extern(sql = false)]
 fn unregister_action(action: Option<&str>) -> Result<()> {
     let action = check_name(action)?;
-    let removed = pg::write(
+    let removed = tables::ACTIONS.write(
         "DELETE FROM plugin_webhooks.actions WHERE action = $1",
         &[action.into()],
     );

@@ -46,7 +46,7 @@ fn refused_installations()
 -> TableIterator<'static, (name!(installation_id, Uuid), name!(reason, String))> {
     let allowed = AllowedNetworks::parse(&settings::worker().allowed_networks).unwrap_or_default();
     let stored = pg::as_owner_of(tables::INSTALLATIONS, || {
-        Spi::connect(|client| {
+        pg::connect(|client| {
             let table = client.select(
                 "SELECT i.id, i.config FROM int.plugin_installations AS i ORDER BY i.id",
                 None,

@@ -14,6 +14,7 @@ mod catch;
 mod databases;
 mod jsonb;
 mod memory;
+mod owned;
 mod process;
 mod random;
 mod roles;
@@ -30,7 +31,7 @@ pub use bounded_jsonb::BoundedJsonb;
 pub use bounded_text::{BoundedText, BoundedTexts};
 pub use catalog::{
     TableName, column_name, extension, function_exists, function_without_arguments,
-    is_own_function, length, namespace_name, oids, relation, relation_exists,
+    is_own_function, length, namespace_name, oids, owner, relation, relation_exists,
 };
 pub use catch::{caught, caught_error, caught_message, foreign_code};
 pub use databases::databases;
@@ -41,15 +42,17 @@ pub use process::{
     system_identifier,
 };
 pub use random::random_bytes;
-pub use roles::{as_owner_of, as_role, as_role_only};
+#[allow(unused_imports, reason = "for calls of the host's functions")]
+pub use roles::as_role_keeping_settings;
+pub use roles::{ActingAs, as_owner_of, as_role, as_role_only};
 pub use row_lock::lock_key_share;
 pub use session::{
     hide_query, outer_user_is_superuser, outside_extension_script, reserve_setting_prefix,
     session_setting, transaction_so_far,
 };
 pub use spi::{
-    kept, one, one_row, run_kept, show_transition_tables, take_text, with_latest_snapshot, write,
-    write_returning,
+    connect, kept, one, one_row, run_kept, show_transition_tables, take_text, with_latest_snapshot,
+    write, write_returning,
 };
 pub use table_lock::{TableLock, try_lock_table};
 pub use text::{lower, name, text_datum, texts};

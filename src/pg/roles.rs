@@ -1,32 +1,74 @@
-//! Sections that run as another role: what it may do, and no more. An error inside leaves through the
-//! (sub)transaction's abort, which restores role and search_path.
+//! Sections that run as another role: what it may do, and no more. Whatever somebody's code starts inside
+//! ends inside: in a security-restricted operation PostgreSQL refuses deferred triggers, WITH HOLD cursors,
+//! temporary tables and another SET ROLE, which would outlive the section and run with the session's rights.
+//! An error inside leaves through the (sub)transaction's abort, which restores role and settings.
 #![expect(unsafe_code, reason = "switches the process's user")]
+
+use std::ffi::CStr;
 
 use pgrx::prelude::*;
 
 use super::catalog::{TableName, owner, relation};
+use super::session::session_setting;
 
-/// Runs `body` as `role` with these flags added to the security context.
-fn with_user<R>(role: pg_sys::Oid, flags: u32, body: impl FnOnce() -> R) -> R {
-    let mut user = pg_sys::InvalidOid;
-    let mut context = 0;
+/// A changed role, in a security-restricted operation.
+const AS_ANOTHER: u32 =
+    pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
+const SEARCH_PATH: &CStr = c"search_path";
+
+/// The role and the flags that a section began with.
+struct Before {
+    user: pg_sys::Oid,
+    context: i32,
+}
+
+/// Changes the role, or keeps it, and adds flags.
+fn switch(role: Option<pg_sys::Oid>, flags: u32) -> Before {
+    let mut before = Before {
+        user: pg_sys::InvalidOid,
+        context: 0,
+    };
     // SAFETY: the pattern of PostgreSQL's own maintenance commands: save, switch, restore.
     unsafe {
-        pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
-        pg_sys::SetUserIdAndSecContext(role, context | flags as i32);
-        let result = body();
-        pg_sys::SetUserIdAndSecContext(user, context);
-        result
+        pg_sys::GetUserIdAndSecContext(&mut before.user, &mut before.context);
+        let role = role.unwrap_or(before.user);
+        pg_sys::SetUserIdAndSecContext(role, before.context | flags as i32);
+    }
+    before
+}
+
+impl Before {
+    fn restore(self) {
+        // SAFETY: what GetUserIdAndSecContext has told.
+        unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.context) }
     }
 }
 
+/// Runs `body` with flags added to the security context.
+fn with_user<R>(role: Option<pg_sys::Oid>, flags: u32, body: impl FnOnce() -> R) -> R {
+    let before = switch(role, flags);
+    let result = body();
+    before.restore();
+    result
+}
+
+/// What becomes of settings that somebody's code changes inside.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Settings {
+    /// All are as before.
+    Restored,
+    /// Kept, but for the search_path.
+    Kept,
+}
+
 /// Runs `body` with a search_path that only superusers can write to.
-fn with_safe_search_path<R>(body: impl FnOnce() -> R) -> R {
+fn with_safe_search_path<R>(settings: Settings, body: impl FnOnce() -> R) -> R {
+    let before = (settings == Settings::Kept).then(|| session_setting(SEARCH_PATH));
     // SAFETY: a level of settings of its own, ended here or by the abort; name and value are static.
-    unsafe {
+    let result = unsafe {
         let level = pg_sys::NewGUCNestLevel();
         pg_sys::set_config_option(
-            c"search_path".as_ptr(),
+            SEARCH_PATH.as_ptr(),
             c"pg_catalog, pg_temp".as_ptr(),
             pg_sys::GucContext::PGC_USERSET,
             pg_sys::GucSource::PGC_S_SESSION,
@@ -36,21 +78,47 @@ fn with_safe_search_path<R>(body: impl FnOnce() -> R) -> R {
             false,
         );
         let result = body();
-        pg_sys::AtEOXact_GUC(false, level);
+        pg_sys::AtEOXact_GUC(settings == Settings::Kept, level);
         result
+    };
+    if before.is_some_and(|before| before != session_setting(SEARCH_PATH)) {
+        ereport!(
+            ERROR,
+            PgSqlErrorCode::ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION,
+            "a function that plugin_webhooks has called changed the search_path of the session"
+        );
     }
+    result
 }
 
-/// Runs `body` as `role` with the caller's search_path: for code that looks up no name.
+/// Runs `body` with the rights that it has, as a security-restricted operation.
+pub fn restricted<R>(body: impl FnOnce() -> R) -> R {
+    with_user(None, pg_sys::SECURITY_RESTRICTED_OPERATION, body)
+}
+
+/// Runs `body` as `role` with the caller's search_path: for code that looks up no name, and calls nothing
+/// that somebody else has written.
 pub fn as_role_only<R>(role: pg_sys::Oid, body: impl FnOnce() -> R) -> R {
-    with_user(role, pg_sys::SECURITY_LOCAL_USERID_CHANGE, body)
+    with_user(Some(role), AS_ANOTHER, body)
 }
 
-/// Runs `body` as `role` with a search_path nobody else can write to.
+/// Runs `body` as `role` with a search_path nobody else can write to. Settings are as before afterwards.
 pub fn as_role<R>(role: pg_sys::Oid, body: impl FnOnce() -> R) -> R {
     // An owner who forces row security upon himself has not meant this.
-    let flags = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_NOFORCE_RLS;
-    with_user(role, flags, || with_safe_search_path(body))
+    let flags = AS_ANOTHER | pg_sys::SECURITY_NOFORCE_RLS;
+    with_user(Some(role), flags, || {
+        with_safe_search_path(Settings::Restored, body)
+    })
+}
+
+/// `as_role` for a function whose effect is a setting, such as the host's `authz.rpc_setup()`, which sets the
+/// tenant context: what it sets stays, for the transaction or the session, as after any call of a function.
+#[allow(dead_code, reason = "for calls of the host's functions")]
+pub fn as_role_keeping_settings<R>(role: pg_sys::Oid, body: impl FnOnce() -> R) -> R {
+    let flags = AS_ANOTHER | pg_sys::SECURITY_NOFORCE_RLS;
+    with_user(Some(role), flags, || {
+        with_safe_search_path(Settings::Kept, body)
+    })
 }
 
 /// Runs `body` as the owner of a relation; raises when there is no such relation.
@@ -67,4 +135,20 @@ pub fn as_owner_of<R>(table: TableName<'_>, body: impl FnOnce() -> R) -> R {
         );
     };
     as_role(role, body)
+}
+
+/// A transaction that acts as one role, in a security-restricted operation, from right after its start until
+/// its commit has returned: what runs at the commit runs as this role too.
+pub struct ActingAs(Before);
+
+impl ActingAs {
+    /// Call it right after the start of a transaction. `None`: with the rights that the session has.
+    pub fn begin(role: Option<pg_sys::Oid>) -> Self {
+        Self(switch(role, AS_ANOTHER | pg_sys::SECURITY_NOFORCE_RLS))
+    }
+
+    /// Call it right after the commit, which puts nothing back; an abort does.
+    pub fn end(self) {
+        self.0.restore();
+    }
 }

@@ -1,5 +1,6 @@
-//! SQL through SPI: reads that take no transaction id, writes, statements whose plan is kept. An error
-//! of a statement is raised. Knows no statement of the product.
+//! SQL through SPI: reads that take no transaction id, writes, statements whose plan is kept. Each is a
+//! security-restricted operation: it leaves no trigger for the commit, which would run there with the rights of
+//! the session. An error of a statement is raised. Knows no statement of the product.
 #![expect(
     unsafe_code,
     reason = "snapshots, and a datum that is wiped in its place"
@@ -15,13 +16,24 @@ use pgrx::prelude::*;
 use pgrx::spi::{OwnedPreparedStatement, SpiClient, SpiResult, SpiTupleTable};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::roles::restricted;
+
+/// A connection for several statements that read.
+pub fn connect<R>(body: impl FnOnce(&SpiClient<'_>) -> R) -> R {
+    restricted(|| Spi::connect(body))
+}
+
+fn connect_mut<R>(body: impl FnOnce(&mut SpiClient<'_>) -> R) -> R {
+    restricted(|| Spi::connect_mut(body))
+}
+
 /// Reads at most one row; `None` when there is none.
 pub fn one_row<R>(
     sql: &str,
     args: &[DatumWithOid<'_>],
     read: impl FnOnce(&SpiTupleTable<'_>) -> SpiResult<R>,
 ) -> Option<R> {
-    Spi::connect(|client| {
+    connect(|client| {
         let table = client.select(sql, Some(1), args).unwrap_or_report();
         if table.is_empty() {
             return None;
@@ -60,7 +72,7 @@ pub fn write_returning<T: FromDatum + IntoDatum>(
     sql: &str,
     args: &[DatumWithOid<'_>],
 ) -> Option<T> {
-    Spi::connect_mut(|client| {
+    connect_mut(|client| {
         let table = client.update(sql, None, args).unwrap_or_report();
         if table.is_empty() {
             return None;
@@ -71,7 +83,7 @@ pub fn write_returning<T: FromDatum + IntoDatum>(
 
 /// Runs a statement that writes; returns how many rows it touched.
 pub fn write(sql: &str, args: &[DatumWithOid<'_>]) -> usize {
-    Spi::connect_mut(|client| client.update(sql, None, args).unwrap_or_report().len())
+    connect_mut(|client| client.update(sql, None, args).unwrap_or_report().len())
 }
 
 thread_local! {
@@ -88,7 +100,7 @@ pub fn run_kept<R>(
     args: &[DatumWithOid<'_>],
     read: impl FnOnce(SpiTupleTable<'_>) -> SpiResult<R>,
 ) -> R {
-    Spi::connect(|client| {
+    connect(|client| {
         let plan = kept(client, sql, types);
         client.select(plan, None, args).and_then(read)
     })

@@ -10,8 +10,9 @@ use super::room;
 use crate::caller::{self, Caller, rate_limit};
 use crate::error::{Error, Result, quoted, required, required_text};
 use crate::limits::{self, NewConfig, ShortText};
-use crate::pg::{self, BoundedJsonb, Jsonb};
+use crate::pg::{BoundedJsonb, Jsonb};
 use crate::status::InstallationStatus;
+use crate::tables;
 use crate::text_enum::TextEnum;
 use crate::{secrets, settings};
 
@@ -91,11 +92,12 @@ fn rpc_install_plugin(
     let key = required_text("p_plugin_key", p_plugin_key)?;
     let secret_ref = limits::secret_ref("p_secret_ref", p_secret_ref)?;
     let config = checked_config(p_config)?;
-    let plugin = pg::one::<Uuid>("SELECT id FROM int.plugins WHERE key = $1", &[key.into()])
+    let plugin = tables::PLUGINS
+        .one::<Uuid>("SELECT id FROM int.plugins WHERE key = $1", &[key.into()])
         .ok_or(Error::Unknown("plugin"))?;
     check_secret_ref(&caller, key, secret_ref.as_deref())?;
     check_room(caller.tenant, plugin)?;
-    Ok(pg::write_returning::<Uuid>(
+    Ok(tables::INSTALLATIONS.write_returning::<Uuid>(
         "INSERT INTO int.plugin_installations AS i (tenant_id, plugin_id, secret_ref, config, installed_by)
          VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (tenant_id, plugin_id) DO UPDATE SET
@@ -127,14 +129,14 @@ fn rpc_update_plugin_installation(
     let secret_ref = limits::secret_ref("p_secret_ref", p_secret_ref)?;
     let config = checked_config(p_config)?;
     check_owned(&caller, installation)?;
-    let plugin = pg::one::<String>(
+    let plugin = tables::INSTALLATIONS.one::<String>(
         "SELECT p.key FROM int.plugin_installations AS i
          JOIN int.plugins AS p ON p.id = i.plugin_id WHERE i.id = $1",
         &[installation.into()],
     );
     check_secret_ref(&caller, &plugin.unwrap_or_default(), secret_ref.as_deref())?;
     // A blank secret_ref removes it; null keeps it.
-    pg::write(
+    tables::INSTALLATIONS.write(
         "UPDATE int.plugin_installations SET
              status = coalesce($2, status),
              secret_ref = CASE WHEN $3 IS NULL THEN secret_ref ELSE nullif($3, '') END,
@@ -157,7 +159,7 @@ fn rpc_uninstall_plugin(p_tenant_id: Option<Uuid>, p_installation_id: Option<Uui
     rate_limit::UNINSTALL.count(&caller)?;
     let installation = required("p_installation_id", p_installation_id)?;
     check_owned(&caller, installation)?;
-    pg::write(
+    tables::INSTALLATIONS.write(
         "DELETE FROM int.plugin_installations WHERE id = $1",
         &[installation.into()],
     );

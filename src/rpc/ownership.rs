@@ -4,11 +4,11 @@ use pgrx::Uuid;
 
 use crate::caller::Caller;
 use crate::error::{Error, Result};
-use crate::pg;
+use crate::tables;
 
 /// Raises unless the installation exists and belongs to the caller's tenant.
 pub fn check_owned(caller: &Caller, installation: Uuid) -> Result<()> {
-    let owner = pg::one::<Uuid>(
+    let owner = tables::INSTALLATIONS.one::<Uuid>(
         "SELECT tenant_id FROM int.plugin_installations WHERE id = $1",
         &[installation.into()],
     );

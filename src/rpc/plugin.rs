@@ -4,7 +4,7 @@ use pgrx::Uuid;
 use pgrx::prelude::*;
 
 use crate::error::{Error, Result, quoted, required_text};
-use crate::pg;
+use crate::tables;
 
 fn check_key(key: &str) -> Result<()> {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
@@ -30,7 +30,7 @@ fn rpc_register_plugin(
     let key = required_text("p_key", p_key)?;
     let name = required_text("p_name", p_name)?;
     check_key(key)?;
-    Ok(pg::write_returning::<Uuid>(
+    Ok(tables::PLUGINS.write_returning::<Uuid>(
         "INSERT INTO int.plugins AS p (key, name, description, is_integration, is_active)
          VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (key) DO UPDATE SET

@@ -10,8 +10,8 @@ use crate::caller::{self, rate_limit};
 use crate::change::Operation;
 use crate::error::{Error, Result, quoted, required};
 use crate::limits::{self, Names, ShortText};
-use crate::pg;
 use crate::settings;
+use crate::tables;
 use crate::text_enum::TextEnum;
 
 /// The operations in their canonical order, each once.
@@ -92,7 +92,7 @@ fn rpc_upsert_plugin_webhook_subscription(
     let allowlist = limits::columns("p_changed_fields_allowlist", p_changed_fields_allowlist)?;
     check_owned(&caller, installation)?;
     check_room(installation, &schema, &table)?;
-    Ok(pg::write_returning::<Uuid>(
+    Ok(tables::SUBSCRIPTIONS.write_returning::<Uuid>(
         "INSERT INTO int.plugin_webhook_subscriptions AS s
              (plugin_installation_id, table_schema, table_name, operations, changed_fields_allowlist, include_payload)
          VALUES ($1, $2, $3, $4, $5, $6)
@@ -121,13 +121,14 @@ fn rpc_delete_plugin_webhook_subscription(
     let caller = caller::authorize(p_tenant_id)?;
     rate_limit::UNSUBSCRIBE.count(&caller)?;
     let subscription = required("p_subscription_id", p_subscription_id)?;
-    let installation = pg::one::<Uuid>(
-        "SELECT plugin_installation_id FROM int.plugin_webhook_subscriptions WHERE id = $1",
-        &[subscription.into()],
-    )
-    .ok_or(Error::Unknown("subscription"))?;
+    let installation = tables::SUBSCRIPTIONS
+        .one::<Uuid>(
+            "SELECT plugin_installation_id FROM int.plugin_webhook_subscriptions WHERE id = $1",
+            &[subscription.into()],
+        )
+        .ok_or(Error::Unknown("subscription"))?;
     check_owned(&caller, installation)?;
-    pg::write(
+    tables::SUBSCRIPTIONS.write(
         "DELETE FROM int.plugin_webhook_subscriptions WHERE id = $1",
         &[subscription.into()],
     );

@@ -16,8 +16,8 @@ pub use self::secret::Secret;
 pub use self::store::create;
 use crate::error::{Result, required};
 use crate::limits::ShortText;
-use crate::pg::{self, BoundedText};
-use crate::settings;
+use crate::pg::BoundedText;
+use crate::{settings, tables};
 
 /// Whether an installation may refer to a secret of this name, whatever there is.
 pub fn may_refer(names: &AllowedNames, name: &str, tenant: Uuid, plugin: &str) -> bool {
@@ -51,7 +51,8 @@ pub fn of(name: &str, tenant: Uuid, plugin: &str) -> Result<Option<Secret>> {
 
 /// The signing secret of an installation, or `None`.
 fn of_installation(installation: Uuid) -> Result<Option<Secret>> {
-    let found = pg::one_row(
+    // Plugins and installations have one owner.
+    let found = tables::INSTALLATIONS.one_row(
         "SELECT i.secret_ref, i.tenant_id, p.key FROM int.plugin_installations AS i
          JOIN int.plugins AS p ON p.id = i.plugin_id WHERE i.id = $1",
         &[installation.into()],

@@ -132,7 +132,7 @@ fn row(column: &str, value: DatumWithOid<'_>) -> Option<Row> {
          FROM (SELECT {ID_ALONE}::int2 AS aad_version, NULL::uuid AS tenant_id, NULL::text AS plugin_key) AS b
          CROSS JOIN LATERAL (SELECT {COLUMNS} FROM plugin_webhooks.secrets WHERE {column} = $1) AS s"
     );
-    pg::as_owner_of(tables::SECRETS, || pg::one_row(&sql, &[value], Row::read)).flatten()
+    tables::SECRETS.one_row(&sql, &[value], Row::read).flatten()
 }
 
 /// The secret of this name, or `None`.
@@ -146,7 +146,9 @@ pub fn find(name: &str) -> Result<Option<Secret>> {
 }
 
 fn any_exist() -> bool {
-    pg::one::<Uuid>("SELECT id FROM plugin_webhooks.secrets LIMIT 1", &[]).is_some()
+    tables::SECRETS
+        .one::<Uuid>("SELECT id FROM plugin_webhooks.secrets LIMIT 1", &[])
+        .is_some()
 }
 
 /// The query text of these functions may hold a secret: hide it from pg_stat_activity and from
@@ -205,7 +207,7 @@ pub fn create(
              (id, name, description, key_id, nonce, ciphertext, aad_version, tenant_id, plugin_key)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id"
     };
-    Ok(pg::write_returning::<Uuid>(sql, &args))
+    Ok(tables::SECRETS.write_returning::<Uuid>(sql, &args))
 }
 
 #[pg_extern(sql = false)]
@@ -243,7 +245,7 @@ fn update_secret(
     };
     let binds = binds();
     // Locked: nobody else changes what is read here.
-    let changed = pg::write(
+    let changed = tables::SECRETS.write(
         "UPDATE plugin_webhooks.secrets SET
              description = coalesce($2, description), updated_at = pg_catalog.now()
          WHERE id = $1",
@@ -259,7 +261,7 @@ fn update_secret(
         return Ok(());
     }
     if !binds && new_secret.is_none() {
-        pg::write(
+        tables::SECRETS.write(
             "UPDATE plugin_webhooks.secrets SET name = $2 WHERE id = $1",
             &[id.into(), name.into()],
         );
@@ -297,14 +299,14 @@ fn update_secret(
     } else {
         "UPDATE plugin_webhooks.secrets SET name = $2, key_id = $3, nonce = $4, ciphertext = $5 WHERE id = $1"
     };
-    pg::write(sql, &args);
+    tables::SECRETS.write(sql, &args);
     Ok(())
 }
 
 #[pg_extern(sql = false)]
 fn delete_secret(secret_id: Option<Uuid>) -> Result<()> {
     let id = required("secret_id", secret_id)?;
-    let deleted = pg::write(
+    let deleted = tables::SECRETS.write(
         "DELETE FROM plugin_webhooks.secrets WHERE id = $1",
         &[id.into()],
     );

@@ -1,5 +1,5 @@
-//! One transaction of the worker: an error, a panic or a failing commit ends the transaction,
-//! never the process. Knows nothing of what it is for.
+//! One transaction of the worker, as the owner of the queue from its start until its commit has returned: an
+//! error, a panic or a failing commit ends the transaction, never the process. Knows nothing of what it is for.
 #![expect(unsafe_code, reason = "begins, commits and aborts transactions")]
 
 use std::panic::AssertUnwindSafe;
@@ -7,7 +7,17 @@ use std::panic::AssertUnwindSafe;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 
-use crate::pg;
+use crate::{instance, pg, tables};
+
+/// Whose rights the transaction has: the queue's owner's. `None` where there is no extension, in which case the
+/// worker only looks; in a launcher, which is connected to no database; and in a schema that somebody broke.
+fn role() -> Option<pg_sys::Oid> {
+    if pg::database() == pg_sys::InvalidOid {
+        return None;
+    }
+    instance::extension()?;
+    pg::owner(pg::relation(tables::QUEUE)?)
+}
 
 /// Why a transaction failed.
 pub enum Failure {
@@ -43,10 +53,12 @@ pub fn run<R>(activity: &std::ffi::CStr, body: impl FnOnce() -> R) -> Result<R, 
         let result = PgTryBuilder::new(AssertUnwindSafe(|| {
             let body = body.take().expect("runs once");
             pg_sys::StartTransactionCommand();
+            let acting = pg::ActingAs::begin(role());
             pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
             let result = body();
             pg_sys::PopActiveSnapshot();
             pg_sys::CommitTransactionCommand();
+            acting.end();
             Ok(result)
         }))
         .catch_others(recover)

@@ -47,6 +47,12 @@ fn ran(command: &mut Command) -> Vec<u8> {
     output.stdout
 }
 
+/// What a restore grants to the owner of a fresh install, who owns a taken-over database's tables too until the
+/// statements that name the former owner have run.
+fn is_for_the_first_owner(line: &str) -> bool {
+    line.to_uppercase().contains("USAGE ON SCHEMA") && line.contains("plugin_webhooks_owner")
+}
+
 /// The database as text.
 fn text_of(database: &Database) -> String {
     let dump = ran(database.server().program("pg_dump").arg(database.name()));
@@ -56,6 +62,7 @@ fn text_of(database: &Database) -> String {
         !line.starts_with("--")
             && !line.starts_with("\\restrict")
             && !line.starts_with("\\unrestrict")
+            && !is_for_the_first_owner(line)
     });
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -138,6 +145,7 @@ fn contents(database: &Database) -> BTreeSet<String> {
                 .iter()
                 .any(|kind| line.starts_with(kind))
         })
+        .filter(|line| !is_for_the_first_owner(line))
         // These two are the host's own: see the test about statements that go along.
         .filter(|line| {
             !line.contains("entity_changes_all_owner")
@@ -293,6 +301,7 @@ mod round_trip {
             catalog(&mut database.client())
                 .into_iter()
                 .filter(|line| !line.starts_with("initial grant"))
+                .filter(|line| !is_for_the_first_owner(line))
                 .collect()
         };
         assert_same_lines(

@@ -15,6 +15,7 @@ mod pages;
 mod private_server;
 mod purge;
 mod retry;
+mod rights;
 mod secret_names;
 mod secrets;
 mod sizes;

@@ -36,18 +36,38 @@ impl Appender {
         layout: &'static Layout,
         action: impl Fn(&pg_sys::Trigger) -> TriggerAction,
     ) -> Option<Appender> {
-        // SAFETY: what ExecInitModifyTable and CopyFrom do for their table: the executor state owns what is
-        // made here, and the copy of the trigger description is the result relation's own.
-        unsafe {
-            let (target, relation) = loop {
-                let target = Target::take(layout)?;
+        let (target, relation) = loop {
+            let target = Target::take(layout)?;
+            // SAFETY: the relation was there a moment ago, else this raises; what is opened is closed, here or
+            // by `close`.
+            unsafe {
                 let relation = pg_sys::table_open(target.relation, pg_sys::RowExclusiveLock as i32);
                 // The lock keeps the table as it is; what came before it may have changed it.
                 if target.generation == cache::generation() {
                     break (target, relation);
                 }
                 pg_sys::table_close(relation, pg_sys::NoLock as i32);
-            };
+            }
+        };
+        let (role, only_builtin) = (target.owner, target.only_builtin);
+        // Opening an index may plan its expressions, which evaluates what it can of them.
+        let open = || Self::of(layout, target, relation, action);
+        Some(if only_builtin {
+            pg::as_role_only(role, open)
+        } else {
+            pg::as_role(role, open)
+        })
+    }
+
+    fn of(
+        layout: &'static Layout,
+        target: Target,
+        relation: pg_sys::Relation,
+        action: impl Fn(&pg_sys::Trigger) -> TriggerAction,
+    ) -> Appender {
+        // SAFETY: what ExecInitModifyTable and CopyFrom do for their table: the executor state owns what is
+        // made here, and the copy of the trigger description is the result relation's own.
+        unsafe {
             let estate = pg_sys::CreateExecutorState();
             let inside = pg::Inside::of((*estate).es_query_cxt);
             let result: *mut pg_sys::ResultRelInfo =
@@ -71,7 +91,7 @@ impl Appender {
                 !target.checked_constraints.contains(&trigger.tgconstraint)
                     && matches!(action(trigger), TriggerAction::Fire)
             });
-            Some(Appender {
+            Appender {
                 layout,
                 relation,
                 estate,
@@ -83,7 +103,7 @@ impl Appender {
                 fires_before_row: fired.before_row,
                 keeps_search_path: target.only_builtin && !fired.foreign,
                 target,
-            })
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ffi::CStr;
 use std::mem::ManuallyDrop;
 
-use pgrx::pg_sys;
+use pgrx::prelude::*;
 
 use super::layout::Layout;
 use crate::pg::{self, cache, version};
@@ -28,6 +28,12 @@ pub(super) struct Target {
     /// Everything that is evaluated for a row is PostgreSQL's own: the search_path does not matter.
     pub(super) only_builtin: bool,
 }
+
+/// Texts of nodes in a row of pg_index.
+const INDEX_EXPRESSIONS: [u32; 2] = [
+    pg_sys::Anum_pg_index_indexprs,
+    pg_sys::Anum_pg_index_indpred,
+];
 
 /// Expressions of an index, ready to be evaluated.
 pub(super) struct IndexExpressions {
@@ -62,13 +68,16 @@ impl Target {
         }
         let relation = pg::relation(layout.table)?;
         cache::watch(relation);
-        // SAFETY: opened and closed here; the lock stays until the end of the transaction.
-        unsafe {
-            let open = pg_sys::table_open(relation, pg_sys::RowExclusiveLock as i32);
-            let target = Target::learn(layout, open, generation);
-            pg_sys::table_close(open, pg_sys::NoLock as i32);
-            target
-        }
+        // Planning an expression evaluates what it can of it.
+        pg::as_role(pg::owner(relation)?, || {
+            // SAFETY: opened and closed here; the lock stays until the end of the transaction.
+            unsafe {
+                let open = pg_sys::table_open(relation, pg_sys::RowExclusiveLock as i32);
+                let target = Target::learn(layout, open, generation);
+                pg_sys::table_close(open, pg_sys::NoLock as i32);
+                target
+            }
+        })
     }
 
     /// For the next use.
@@ -142,9 +151,11 @@ impl Target {
             let Some(index) = found else { return false };
             self.filled.push(index);
         }
-        let id = attributes
-            .iter()
-            .position(|attribute| !attribute.attisdropped && pg::name(&attribute.attname) == "id");
+        let id = attributes.iter().position(|attribute| {
+            !attribute.attisdropped
+                && attribute.atttypid == layout.id
+                && pg::name(&attribute.attname) == "id"
+        });
         let Some(id) = id else { return false };
         self.id = id;
         for (index, attribute) in attributes.iter().enumerate() {
@@ -181,8 +192,9 @@ impl Target {
         // SAFETY: planning returns an expression too; what is prepared without a plan lives as long as
         // the current memory context, like the target.
         unsafe {
+            // Before planning: a call that was evaluated leaves a constant.
+            self.only_builtin &= is_builtin(expression.cast());
             let planned = pg_sys::expression_planner(expression);
-            self.only_builtin &= is_builtin(planned.cast());
             pg_sys::ExecInitExpr(planned, std::ptr::null_mut())
         }
     }
@@ -220,8 +232,18 @@ impl Target {
                 let expressions = pg_sys::RelationGetIndexExpressions(index);
                 let predicate = pg_sys::RelationGetIndexPredicate(index);
                 if !expressions.is_null() || !predicate.is_null() {
-                    self.only_builtin &=
-                        is_builtin(expressions.cast()) && is_builtin(predicate.cast());
+                    // As it is stored: PostgreSQL has evaluated what it can of these copies.
+                    self.only_builtin &= INDEX_EXPRESSIONS.iter().all(|column| {
+                        let mut null = false;
+                        let stored = pg_sys::SysCacheGetAttr(
+                            pg_sys::SysCacheIdentifier::INDEXRELID as i32,
+                            (*index).rd_indextuple,
+                            *column as i16,
+                            &mut null,
+                        );
+                        String::from_datum(stored, null)
+                            .is_none_or(|text| names_only_builtin(&text))
+                    });
                     self.indexes.push(IndexExpressions {
                         index: oid,
                         predicate: match predicate.is_null() {
@@ -275,7 +297,7 @@ impl Target {
     }
 }
 
-/// Whether a printed expression names no object that a user made. Every function, operator and type
+/// Whether an expression names no object that a user made. Every function, operator and type
 /// is printed by its oid; a number that only looks like one errs on the safe side. The sequence of
 /// an identity column is a user's, but nothing is called by its name.
 ///
@@ -291,12 +313,16 @@ unsafe fn is_builtin(expression: *mut pg_sys::Node) -> bool {
             return true;
         }
         let printed = pg_sys::nodeToString(expression.cast());
-        let builtin = CStr::from_ptr(printed)
-            .to_string_lossy()
-            .split(|c: char| !c.is_ascii_digit())
-            .filter_map(|digits| digits.parse::<u64>().ok())
-            .all(|number| number < u64::from(pg_sys::FirstNormalObjectId));
+        let builtin = names_only_builtin(&CStr::from_ptr(printed).to_string_lossy());
         pg_sys::pfree(printed.cast());
         builtin
     }
+}
+
+/// Whether no number of a printed expression can be the oid of an object that a user made.
+fn names_only_builtin(printed: &str) -> bool {
+    printed
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|digits| digits.parse::<u64>().ok())
+        .all(|number| number < u64::from(pg_sys::FirstNormalObjectId))
 }

@@ -28,6 +28,7 @@ fn changes(model: &mut Model) {
 
 const SEEN: &str = "
     create table seen (id bigint, rows bigint);
+    grant insert on seen to plugin_webhooks_owner;
     create function see_row() returns trigger language plpgsql as $$ begin insert into public.seen \
     values (new.id, 1); return null; end $$;
     create function see_rows() returns trigger language plpgsql

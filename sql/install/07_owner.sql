@@ -1,0 +1,79 @@
+-- Who owns what tenants and the worker reach: one role that is no superuser, and has no way to become one. Code that
+-- comes with these objects, such as a trigger, runs with its rights. A take-over keeps the former owner instead.
+
+DO $$
+DECLARE
+    dedicated CONSTANT name := 'plugin_webhooks_owner';
+    reasons   text[];
+BEGIN
+    IF NOT EXISTS (SELECT FROM plugin_webhooks.taking_over AS t WHERE t.note = 'owner' AND t.object = dedicated) THEN
+        RETURN;
+    END IF;
+    IF pg_catalog.to_regrole(dedicated) IS NULL THEN
+        BEGIN
+            CREATE ROLE plugin_webhooks_owner;
+            COMMENT ON ROLE plugin_webhooks_owner IS
+                'Owns the tables of the extension plugin_webhooks, and its functions that tenants call. Nobody logs in '
+                'as this role or is a member of it.';
+        EXCEPTION
+            -- CREATE EXTENSION in another database was faster.
+            WHEN duplicate_object OR unique_violation THEN NULL;
+        END;
+    END IF;
+    SELECT pg_catalog.array_agg(x.reason ORDER BY x.position) INTO reasons
+    FROM pg_catalog.pg_roles AS r
+    CROSS JOIN LATERAL (VALUES
+        (1, r.rolcanlogin, 'it can log in'::text),
+        (2, r.rolsuper, 'it is a superuser'),
+        (3, r.rolcreatedb, 'it has the attribute CREATEDB'),
+        (4, r.rolcreaterole, 'it has the attribute CREATEROLE'),
+        (5, r.rolreplication, 'it has the attribute REPLICATION'),
+        (6, r.rolbypassrls, 'it has the attribute BYPASSRLS'),
+        (7, EXISTS (SELECT FROM pg_catalog.pg_auth_members AS m WHERE m.member = r.oid),
+            'it is a member of '
+                || (SELECT pg_catalog.string_agg(pg_catalog.pg_get_userbyid(m.roleid)::text, ', ')
+                    FROM pg_catalog.pg_auth_members AS m WHERE m.member = r.oid)),
+        (8, EXISTS (SELECT FROM pg_catalog.pg_auth_members AS m WHERE m.roleid = r.oid),
+            'its members are '
+                || (SELECT pg_catalog.string_agg(pg_catalog.pg_get_userbyid(m.member)::text, ', ')
+                    FROM pg_catalog.pg_auth_members AS m WHERE m.roleid = r.oid))
+    ) AS x (position, holds, reason)
+    WHERE r.rolname = dedicated AND x.holds;
+    IF reasons IS NOT NULL THEN
+        RAISE EXCEPTION 'role % cannot own what tenants reach: %', dedicated,
+                pg_catalog.array_to_string(reasons, ', ')
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Take that away from the role, or rename it: CREATE EXTENSION makes it where it is missing.';
+    END IF;
+END
+$$;
+
+-- Which member of the extension belongs to whom. What tenants and the worker reach: to the one owner. All other code,
+-- what an operator calls, and the record of where the data is active: to the extension's owner, so that nobody else
+-- can change what a superuser runs.
+CREATE OR REPLACE VIEW plugin_webhooks.member_owners AS
+SELECT m.*, e.extowner AS extension_owner
+FROM pg_catalog.pg_extension AS e
+JOIN LATERAL (
+    SELECT 'FUNCTION'::text AS kind, p.oid::regprocedure::text AS object, p.proowner AS owner,
+           p.prosecdef AND (n.nspname IN ('public', 'int')
+               OR p.proname IN ('current_user_id', 'admin_tenant_id')) AS reached
+    FROM pg_catalog.pg_depend AS d
+    JOIN pg_catalog.pg_proc AS p ON p.oid = d.objid
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+    WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.deptype = 'e' AND d.refobjid = e.oid
+      AND d.refclassid = 'pg_catalog.pg_extension'::regclass
+    UNION ALL
+    SELECT CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, c.oid::regclass::text, c.relowner,
+           c.relkind = 'r' AND (n.nspname, c.relname) NOT IN (
+               ('plugin_webhooks', 'instance'), ('plugin_webhooks', 'replaced'), ('plugin_webhooks', 'taking_over'))
+    FROM pg_catalog.pg_depend AS d
+    JOIN pg_catalog.pg_class AS c ON c.oid = d.objid AND c.relkind IN ('r', 'v')
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype = 'e' AND d.refobjid = e.oid
+      AND d.refclassid = 'pg_catalog.pg_extension'::regclass
+) AS m ON true
+WHERE e.extname = 'plugin_webhooks';
+COMMENT ON VIEW plugin_webhooks.member_owners IS
+    'Functions, tables and views of the extension with their owners. reached: tenants or the worker reach it, so it '
+    'belongs to plugin_webhooks_owner, or to the owner of a system that was taken over. Readable by the owner only.';

@@ -1,0 +1,41 @@
+//! Statements on one table, as its owner: what hangs on a table runs with its owner's rights, in whatever
+//! function the statement is made, and leaves no setting behind.
+
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+use pgrx::spi::{SpiResult, SpiTupleTable};
+
+use super::catalog::TableName;
+use super::roles::as_owner_of;
+use super::spi;
+
+impl TableName<'_> {
+    /// Reads at most one row; `None` when there is none.
+    pub fn one_row<R>(
+        self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+        read: impl FnOnce(&SpiTupleTable<'_>) -> SpiResult<R>,
+    ) -> Option<R> {
+        as_owner_of(self, || spi::one_row(sql, args, read))
+    }
+
+    /// Reads one value; `None` when there is no row or it is null.
+    pub fn one<T: FromDatum + IntoDatum>(self, sql: &str, args: &[DatumWithOid<'_>]) -> Option<T> {
+        as_owner_of(self, || spi::one(sql, args))
+    }
+
+    /// Runs a statement that writes; returns the first column of the first row it returns.
+    pub fn write_returning<T: FromDatum + IntoDatum>(
+        self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Option<T> {
+        as_owner_of(self, || spi::write_returning(sql, args))
+    }
+
+    /// Runs a statement that writes; returns how many rows it touched.
+    pub fn write(self, sql: &str, args: &[DatumWithOid<'_>]) -> usize {
+        as_owner_of(self, || spi::write(sql, args))
+    }
+}
