@@ -184,7 +184,7 @@ impl Error {
             Self::MissingPermission(permission) => format!("permission {permission} required"),
             Self::ForeignInstallation => "the installation belongs to another tenant".into(),
             Self::ForbiddenSecret(name) => {
-                format!("this installation may not use secret \"{}\"", excerpt(name))
+                format!("this installation may not use secret {}", quoted(name))
             }
             Self::ForeignReference(name) => format!("{name} is not one of this tenant"),
             Self::Required(name) => format!("{name} is required"),
