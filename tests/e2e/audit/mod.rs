@@ -8,12 +8,14 @@ mod masking;
 mod memory;
 mod origin;
 mod redaction;
+mod row_types;
 mod statements;
 mod tables;
 mod tracking;
 mod values;
 
 use std::fs;
+use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
 use std::time::Duration;

@@ -2,7 +2,8 @@
 //! webhook receivers and callers that look like PostgREST's.
 //!
 //! Nothing here writes into the system's PostgreSQL, and whatever a run leaves behind is removed when
-//! its process ends, however it ends. A failure panics with a message: this is test equipment.
+//! its process ends, however it ends. A failure panics with a message: this is test equipment. So does the end of a
+//! database or server whose log has what nobody announced: see [`Database::expect_log`].
 
 mod account;
 mod caller;

@@ -8,6 +8,7 @@ use plugin_webhooks_kit::postgres::Client;
 use plugin_webhooks_kit::{Database, Server};
 
 use super::figures::{Figures, percentile};
+use super::statement_size;
 
 const MODEL: &str = include_str!("audit.sql");
 const ROUNDS: usize = 5;
@@ -103,6 +104,7 @@ const SINGLE_STATEMENTS: [(&str, &str); 3] = [
 pub fn measure(server: &Server, figures: &mut Figures) -> Result<()> {
     server.alter_system("plugin_webhooks.dispatch", "on_call");
     server.reload();
+    statement_size::measure(server, figures)?;
     for scene in &SCENES {
         println!("{}", scene.name);
         let database = prepare(server, scene)?;

@@ -8,6 +8,7 @@ mod figures;
 mod growth;
 mod latency;
 mod load;
+mod statement_size;
 mod throughput;
 
 use anyhow::Result;
