@@ -9,3 +9,4 @@ mod payload;
 pub mod purge;
 pub mod queue;
 mod subscriptions;
+pub mod waiting;

@@ -2,14 +2,13 @@
 //! keys do (`references`). Every statement runs as the owner of the queue. Decides nothing about when.
 
 use std::collections::HashSet;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::{Uuid, pg_sys};
-use plugin_webhooks_core::limiter::Permits;
 
 use super::purge::{self, PurgeStep, interval};
+use super::waiting;
 use crate::limits::ShortText;
 use crate::pg;
 use crate::pg::BoundedJsonb;
@@ -18,8 +17,6 @@ use crate::tables;
 use crate::text_enum::TextEnum;
 
 const CLAIM: &str = include_str!("sql/claim.sql");
-const DUE: &str = include_str!("sql/claim_due.sql");
-const REQUESTED: &str = include_str!("sql/claim_requested.sql");
 const UNCLAIM: &str = include_str!("sql/unclaim.sql");
 const SETTLE: &str = include_str!("sql/settle.sql");
 const LOCKED: &str = include_str!("sql/locked.sql");
@@ -41,44 +38,6 @@ pub struct Claimed {
     pub failures: u32,
 }
 
-/// Which rows a claim may take.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Candidates {
-    /// Due rows.
-    Due,
-    /// Rows whose dispatch the processor requested.
-    Requested,
-}
-
-impl Candidates {
-    /// The claim of these candidates. One text each: plans are kept by its address.
-    fn claim(self) -> &'static str {
-        static CLAIM_DUE: OnceLock<String> = OnceLock::new();
-        static CLAIM_REQUESTED: OnceLock<String> = OnceLock::new();
-        let (statement, text) = match self {
-            Self::Due => (&CLAIM_DUE, DUE),
-            Self::Requested => (&CLAIM_REQUESTED, REQUESTED),
-        };
-        statement.get_or_init(|| CLAIM.replace("    {candidates}", text))
-    }
-
-    /// The status of a row before it is claimed.
-    fn status(self) -> DeliveryStatus {
-        match self {
-            Self::Due => DeliveryStatus::Pending,
-            Self::Requested => DeliveryStatus::Sending,
-        }
-    }
-}
-
-/// How much a claim may take.
-pub struct ClaimLimits<'a> {
-    pub total: usize,
-    /// Size of payloads after which no more rows are taken; one row always fits.
-    pub bytes: usize,
-    pub permits: &'a Permits<Uuid>,
-}
-
 /// What an attempt leads to for its delivery, ready to be written.
 pub struct Settlement {
     pub id: Uuid,
@@ -91,76 +50,53 @@ pub struct Settlement {
     pub delay: Duration,
 }
 
-fn as_queue_owner<R>(body: impl FnOnce() -> R) -> R {
+pub(super) fn as_queue_owner<R>(body: impl FnOnce() -> R) -> R {
     pg::as_owner_of(tables::QUEUE, body)
 }
 
-fn limit(count: usize) -> i32 {
-    i32::try_from(count).unwrap_or(i32::MAX)
-}
-
-const CLAIM_TYPES: [pg_sys::BuiltinOid; 8] = {
+const CLAIM_TYPES: [pg_sys::BuiltinOid; 5] = {
     use pg_sys::BuiltinOid as T;
     [
-        T::INT4OID,
-        T::INT4OID,
+        T::UUIDARRAYOID,
         T::INT8OID,
         T::INTERVALOID,
-        T::UUIDARRAYOID,
-        T::INT4ARRAYOID,
         T::INT8OID,
-        T::TEXTOID,
+        T::TEXTARRAYOID,
     ]
 };
 
 /// The parameters of claim.sql.
 fn claim_args(
-    candidates: Candidates,
-    total: usize,
-    first: usize,
-    known: (Vec<Uuid>, Vec<i32>),
-    bytes: usize,
+    rows: Vec<Uuid>,
     claim_id: Option<i64>,
     lease: Duration,
-) -> [DatumWithOid<'static>; 8] {
+    bytes: usize,
+    statuses: &[DeliveryStatus],
+) -> [DatumWithOid<'static>; 5] {
+    let statuses = statuses.iter().map(|status| status.as_str());
     [
-        limit(total).into(),
-        limit(first).into(),
+        rows.into(),
         claim_id.into(),
         interval(lease).into(),
-        known.0.into(),
-        known.1.into(),
         i64::try_from(bytes).unwrap_or(i64::MAX).into(),
-        candidates.status().as_str().into(),
+        statuses.collect::<Vec<_>>().into(),
     ]
 }
 
-/// Claims rows under a new claim id.
-pub fn claim(
-    candidates: Candidates,
-    claim_id: i64,
-    lease: Duration,
-    limits: &ClaimLimits<'_>,
-) -> Vec<Claimed> {
-    let known = limits.permits.listed();
-    let args = claim_args(
-        candidates,
-        limits.total,
-        limits.permits.unlisted(),
-        known.map(|(id, permits)| (id, limit(permits))).unzip(),
-        limits.bytes,
-        Some(claim_id),
-        lease,
-    );
+/// Claims rows that are pending or whose dispatch was requested, under a new claim id: as many as have
+/// payloads of this size, and one always.
+pub fn claim(rows: Vec<Uuid>, claim_id: i64, lease: Duration, bytes_left: usize) -> Vec<Claimed> {
+    let statuses = [DeliveryStatus::Pending, DeliveryStatus::Sending];
+    let args = claim_args(rows, Some(claim_id), lease, bytes_left, &statuses);
     as_queue_owner(|| {
         let mut left_over = Vec::new();
-        let claimed = pg::run_kept(candidates.claim(), &CLAIM_TYPES, &args, |table| {
+        let claimed = pg::run_kept(CLAIM, &CLAIM_TYPES, &args, |table| {
             let mut claimed = Vec::with_capacity(table.len());
             let mut bytes = 0;
             for row in table {
                 let id = row.get::<Uuid>(1)?.unwrap_or_else(nil);
                 // The statement knows compressed sizes only.
-                if bytes > 0 && bytes >= limits.bytes {
+                if bytes > 0 && bytes >= bytes_left {
                     left_over.push(id);
                     continue;
                 }
@@ -193,27 +129,15 @@ pub fn claim(
     })
 }
 
-fn nil() -> Uuid {
+pub(super) fn nil() -> Uuid {
     Uuid::from_bytes([0; 16])
 }
 
 /// Requests the dispatch of up to `total` due rows, fairly: the worker claims them. Returns how many.
 pub fn request_dispatch(total: usize, lease: Duration) -> usize {
-    let candidates = Candidates::Due;
-    let args = claim_args(
-        candidates,
-        total,
-        total,
-        Default::default(),
-        usize::MAX,
-        None,
-        lease,
-    );
-    as_queue_owner(|| {
-        pg::run_kept(candidates.claim(), &CLAIM_TYPES, &args, |table| {
-            Ok(table.len())
-        })
-    })
+    let rows = waiting::oldest(total);
+    let args = claim_args(rows, None, lease, usize::MAX, &[DeliveryStatus::Pending]);
+    as_queue_owner(|| pg::run_kept(CLAIM, &CLAIM_TYPES, &args, |table| Ok(table.len())))
 }
 
 /// Writes settlements; returns how many rows still belonged to their claim.

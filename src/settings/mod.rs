@@ -75,7 +75,8 @@ static MAX_SLOW_IN_FLIGHT: Integer = Integer {
     value: GucSetting::<i32>::new(256),
     range: 0..=4096,
     flags: PLAIN,
-    summary: c"Requests that have been out for more than a second, per database, beyond those of max_in_flight.",
+    summary:
+        c"Requests that are slow or expected to be, per database, beyond those of max_in_flight.",
     detail: c"",
 };
 
@@ -380,8 +381,6 @@ fn age(setting: &Integer) -> Option<Duration> {
 /// What the worker's loop needs, read once per reload.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WorkerSettings {
-    pub max_in_flight: usize,
-    pub max_slow_in_flight: usize,
     pub bounds: limiter::Bounds,
     pub retry_schedule: String,
     pub retention: Retention,
@@ -398,11 +397,11 @@ pub struct WorkerSettings {
 pub fn worker() -> WorkerSettings {
     let ca_file = CA_FILE.trimmed();
     WorkerSettings {
-        max_in_flight: MAX_IN_FLIGHT.count(),
-        max_slow_in_flight: MAX_SLOW_IN_FLIGHT.count(),
         bounds: limiter::Bounds {
             window: MAX_IN_FLIGHT_PER_INSTALLATION.count(),
             longest_backoff: MAX_PROBE_INTERVAL.milliseconds(),
+            in_flight: MAX_IN_FLIGHT.count(),
+            slow_in_flight: MAX_SLOW_IN_FLIGHT.count(),
         },
         retry_schedule: RETRY_SCHEDULE.trimmed(),
         retention: Retention {

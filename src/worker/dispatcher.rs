@@ -15,7 +15,8 @@ use super::purge_schedule::PurgeSchedule;
 use super::threads::Threads;
 use super::transaction::{self, Failure};
 use super::unsettled::{self, Unsettled};
-use crate::delivery::queue::{self, Candidates, ClaimLimits};
+use crate::delivery::queue;
+use crate::delivery::waiting::Rows;
 use crate::settings::{self, Dispatch, WorkerSettings};
 use crate::tables;
 use crate::{error, instance, pg};
@@ -27,7 +28,7 @@ const RECOVER_EVERY: Duration = Duration::from_secs(10);
 /// server's memory.
 const BODY_BYTES: usize = 64 << 20;
 
-/// How long a receiver's trouble is remembered after its last backoff.
+/// How long a tenant or receiver of which nothing is seen is remembered.
 const REMEMBER: Duration = Duration::from_secs(600);
 
 /// What a tick found.
@@ -40,13 +41,6 @@ pub enum Tick {
     Done { worked: bool },
 }
 
-/// What may be claimed now: this many requests, this many bytes of bodies.
-#[derive(Clone, Copy)]
-struct Capacity {
-    requests: usize,
-    bytes: usize,
-}
-
 /// The state of one worker. All of it can be lost: the queue knows everything that matters.
 pub struct Dispatcher {
     extension: pg_sys::Oid,
@@ -54,6 +48,8 @@ pub struct Dispatcher {
     schedule: Schedule,
     gate: Gate,
     limiter: Limiter<Uuid>,
+    /// Rows wait for a thread.
+    short: bool,
     preparer: Preparer,
     threads: Threads,
     in_flight: InFlight,
@@ -72,6 +68,7 @@ impl Dispatcher {
             settings,
             gate: Gate::default(),
             limiter: Limiter::default(),
+            short: false,
             preparer: Preparer::default(),
             in_flight: InFlight::default(),
             unsettled: Unsettled::default(),
@@ -113,9 +110,9 @@ impl Dispatcher {
         if let Some(probe) = self.limiter.next_probe(now) {
             timeout = timeout.min(probe);
         }
-        if self.in_flight.not_slow(now) >= self.settings.max_in_flight {
+        if self.short {
             // What becomes slow gives way to another request.
-            timeout = timeout.min(self.in_flight.next_slow_in(now).unwrap_or(timeout));
+            timeout = timeout.min(self.limiter.next_slow_in(now).unwrap_or(timeout));
         }
         timeout.max(Duration::from_millis(1))
     }
@@ -125,7 +122,7 @@ impl Dispatcher {
         if !self.gate.was_open() || self.purge.due_in() > Duration::ZERO {
             return Ok(());
         }
-        let busy = self.in_flight.not_slow(Instant::now()) > self.settings.max_in_flight / 4;
+        let busy = self.limiter.not_slow() > self.settings.bounds.in_flight / 4;
         let (purge, retention) = (&mut self.purge, &self.settings.retention);
         transaction::run(c"deleting old rows", || {
             if instance::extension() == Some(self.extension)
@@ -146,7 +143,6 @@ impl Dispatcher {
             c"delivering"
         };
         let recover = self.recovered_at.elapsed() >= RECOVER_EVERY;
-        let capacity = self.capacity();
         let done = transaction::run(activity, || {
             if instance::extension() != Some(self.extension) {
                 return Err(Tick::Gone);
@@ -161,7 +157,7 @@ impl Dispatcher {
             if recover {
                 queue::recover(false);
             }
-            let prepared = capacity.map_or_else(Vec::new, |capacity| self.claim(capacity));
+            let prepared = self.claim();
             Ok((settled, prepared))
         });
         let (settled, prepared) = match done {
@@ -186,60 +182,42 @@ impl Dispatcher {
     fn collect(&mut self) {
         let outcomes = self.threads.take_outcomes();
         let now = Instant::now();
+        let bounds = self.settings.bounds;
         for (tag, outcome) in outcomes {
             let Some(attempt) = self.in_flight.remove(tag) else {
                 continue;
             };
             let verdict = outcome::verdict(&outcome);
-            let bounds = self.settings.bounds;
-            self.limiter
-                .finished(attempt.installation, verdict, now, bounds);
+            let took = outcome.duration;
+            self.limiter.finished(tag, verdict, took, now, bounds);
             let end = outcome::of_attempt(&attempt, outcome, &self.schedule, now);
             self.unsettled.push(end);
         }
-    }
-
-    /// `None` when everything is busy.
-    fn capacity(&self) -> Option<Capacity> {
-        if !self.threads.can_send() {
-            return None;
-        }
-        let all = self.settings.max_in_flight + self.settings.max_slow_in_flight;
-        let not_slow = self.in_flight.not_slow(Instant::now());
-        let requests = (self.settings.max_in_flight.saturating_sub(not_slow))
-            .min(all.saturating_sub(self.in_flight.len()));
-        let bytes = BODY_BYTES.saturating_sub(self.in_flight.body_bytes());
-        (requests > 0 && bytes > 0).then_some(Capacity { requests, bytes })
+        self.limiter.age(now);
     }
 
     /// Claims and prepares. What cannot be sent is settled here and now.
-    fn claim(&mut self, mut capacity: Capacity) -> Vec<Prepared> {
-        let claim_id = new_claim_id();
-        // What a processor call requested shortly before belongs to this worker as well.
-        let wanted: &[Candidates] = match settings::dispatch() {
-            Dispatch::OnCommit => &[Candidates::Due, Candidates::Requested],
-            Dispatch::OnCall => &[Candidates::Requested],
-        };
-        let mut permits = self.limiter.permits(Instant::now(), self.settings.bounds);
-        let mut claimed = Vec::new();
-        for candidates in wanted {
-            if capacity.requests == 0 || capacity.bytes == 0 {
-                break;
-            }
-            let limits = ClaimLimits {
-                total: capacity.requests,
-                bytes: capacity.bytes,
-                permits: &permits,
-            };
-            let batch = queue::claim(*candidates, claim_id, settings::lease(), &limits);
-            for delivery in &batch {
-                let bytes = delivery.body.as_ref().map_or(0, String::len);
-                capacity.requests = capacity.requests.saturating_sub(1);
-                capacity.bytes = capacity.bytes.saturating_sub(bytes);
-                permits.take(delivery.installation);
-            }
-            claimed.extend(batch);
+    fn claim(&mut self) -> Vec<Prepared> {
+        let bytes_left = BODY_BYTES.saturating_sub(self.in_flight.body_bytes());
+        if bytes_left == 0 || !self.threads.can_send() {
+            return Vec::new();
         }
+        let (now, bounds) = (Instant::now(), self.settings.bounds);
+        let permits = self.limiter.permits(now, bounds);
+        let mut waiting = Rows::default();
+        // What a processor call requested shortly before belongs to this worker as well.
+        waiting.add_requested(&permits);
+        if settings::dispatch() == Dispatch::OnCommit {
+            waiting.add_due(&permits);
+        }
+        let dealt = self.limiter.deal(&waiting.installations, now, bounds);
+        self.short = dealt.short;
+        if dealt.threads.is_empty() {
+            return Vec::new();
+        }
+        let claim_id = new_claim_id();
+        let rows = waiting.dealt(&dealt.threads);
+        let claimed = queue::claim(rows, claim_id, settings::lease(), bytes_left);
         let (prepared, unsendable) = self.preparer.prepare(claimed, claim_id);
         self.settle(&unsendable);
         prepared
@@ -255,11 +233,13 @@ impl Dispatcher {
 
     /// Hands committed claims to the threads.
     fn dispatch(&mut self, prepared: Vec<Prepared>) {
+        let (now, bounds) = (Instant::now(), self.settings.bounds);
         let mut requests = Vec::with_capacity(prepared.len());
         for Prepared { attempt, request } in prepared {
-            self.limiter
-                .started(attempt.installation, self.settings.bounds);
-            requests.push((self.in_flight.insert(attempt), request));
+            let (tenant, installation) = (attempt.tenant, attempt.installation);
+            let tag = self.in_flight.insert(attempt);
+            self.limiter.started(tag, tenant, installation, now, bounds);
+            requests.push((tag, request));
         }
         self.threads.submit(requests);
     }

@@ -1,15 +1,10 @@
 //! The attempts in flight: what the worker remembers of each until its outcome arrives, how many there
-//! are, how many of them are slow, how large they are. All of it can be lost: the queue has the rest.
+//! are, how large they are. All of it can be lost: the queue has the rest.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
 
 use pgrx::Uuid;
 use plugin_webhooks_core::retry::Schedule;
-
-/// A request that is out longer than this waits for its receiver and not for us: it counts against
-/// max_slow_in_flight instead of max_in_flight.
-const SLOW_AFTER: Duration = Duration::from_secs(1);
 
 /// An attempt of a claimed delivery.
 pub struct Attempt {
@@ -22,13 +17,6 @@ pub struct Attempt {
     pub body_bytes: usize,
     /// The installation's own.
     pub schedule: Option<Schedule>,
-    pub started: Instant,
-}
-
-impl Attempt {
-    fn is_slow(&self, now: Instant) -> bool {
-        now.duration_since(self.started) >= SLOW_AFTER
-    }
 }
 
 /// All attempts in flight, each under a tag that the sender's threads pass on.
@@ -60,22 +48,5 @@ impl InFlight {
 
     pub fn body_bytes(&self) -> usize {
         self.body_bytes
-    }
-
-    /// How many are not slow.
-    pub fn not_slow(&self, now: Instant) -> usize {
-        self.by_tag
-            .values()
-            .filter(|attempt| !attempt.is_slow(now))
-            .count()
-    }
-
-    /// How long until the next one becomes slow.
-    pub fn next_slow_in(&self, now: Instant) -> Option<Duration> {
-        self.by_tag
-            .values()
-            .filter(|attempt| !attempt.is_slow(now))
-            .map(|attempt| SLOW_AFTER - now.duration_since(attempt.started))
-            .min()
     }
 }

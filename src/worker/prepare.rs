@@ -2,7 +2,6 @@
 //! where one is missing; sends nothing and writes nothing.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Instant;
 
 use pgrx::Uuid;
 use pgrx::prelude::*;
@@ -101,7 +100,6 @@ impl Preparer {
             failures: delivery.failures,
             body_bytes: body.as_ref().map_or(0, String::len),
             schedule: None,
-            started: Instant::now(),
         };
         let too_long = |what: &str| format!("the {what} is too long to send");
         let Some(body) = body else {

@@ -87,7 +87,7 @@ fn start_sender(settings: &WorkerSettings) -> Option<Sender> {
         with_signals_blocked(|| {
             Sender::start(
                 SenderConfig {
-                    threads: settings.max_in_flight + settings.max_slow_in_flight,
+                    threads: settings.bounds.all_in_flight(),
                     allowed_networks: allowed_networks.clone(),
                     show_internal_bodies: settings.show_internal_bodies,
                     extra_ca_pem,

@@ -1,0 +1,37 @@
+//! What the settings say.
+
+use std::time::Duration;
+
+/// The window of an installation that nothing is known of: a receiver that never answers holds no
+/// more threads than this before it is found out.
+pub(super) const FIRST_WINDOW: usize = 4;
+
+/// How many requests may be in flight, and how long a receiver in trouble is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The largest window of an installation.
+    pub window: usize,
+    /// The longest time between two probes.
+    pub longest_backoff: Duration,
+    /// Requests in flight that are not slow.
+    pub in_flight: usize,
+    /// Slow ones beyond them.
+    pub slow_in_flight: usize,
+}
+
+impl Bounds {
+    pub(super) fn first_window(self) -> usize {
+        FIRST_WINDOW.min(self.window)
+    }
+
+    /// All requests in flight.
+    pub fn all_in_flight(self) -> usize {
+        self.in_flight + self.slow_in_flight
+    }
+
+    /// Requests that are known to be slow before they start. With few slow threads of their own they may have
+    /// half of the others, or they would never start.
+    pub(super) fn known_slow(self) -> usize {
+        self.slow_in_flight.max(self.in_flight.div_ceil(2))
+    }
+}

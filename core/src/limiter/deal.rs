@@ -1,0 +1,135 @@
+//! Owns the order in which free threads are dealt out: to the tenant that holds the fewest, of several to the
+//! one served least recently, and in it to an installation by the same rule.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+    hash::Hash,
+    time::Instant,
+};
+
+use super::{bounds::Bounds, pool::Pool, state::Limiter};
+
+/// An installation with due rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting<K> {
+    /// Whose it is.
+    pub tenant: K,
+    /// Its id.
+    pub installation: K,
+    /// How many rows of it were found.
+    pub due: usize,
+}
+
+/// Who gets a thread.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dealt {
+    /// For each thread, in the order of dealing, the index of the installation.
+    pub threads: Vec<usize>,
+    /// Whether rows wait that would have got one if there were more threads.
+    pub short: bool,
+}
+
+/// Whose turn it is: the one that holds the fewest threads; the one served least recently; the first.
+type Turn = Reverse<(usize, u64, usize)>;
+
+/// A tenant while threads are dealt out.
+#[derive(Default)]
+struct Hand {
+    prompt: usize,
+    slow: usize,
+    last: u64,
+    /// Its installations that may have another thread, by index.
+    turns: BinaryHeap<Turn>,
+}
+
+/// An installation while threads are dealt out.
+struct Rest {
+    /// How many more threads it may have.
+    threads: usize,
+    slow: bool,
+}
+
+impl<K: Copy + Eq + Hash> Limiter<K> {
+    /// Deals out threads. No installation gets more than its permits, no tenant more than the
+    /// [pools](Pool) admit: one for requests that are expected to be slow, one for the others, one for all.
+    pub fn deal(&self, waiting: &[Waiting<K>], now: Instant, bounds: Bounds) -> Dealt {
+        let (mut hands, mut rests) = self.hands(waiting, now, bounds);
+        let mut tenants: BinaryHeap<Turn> = hands
+            .iter()
+            .enumerate()
+            .map(|(n, hand)| Reverse((hand.prompt + hand.slow, hand.last, n)))
+            .collect();
+        let [mut prompt, mut slow, mut all] = self.pools(bounds);
+        let mut dealt = Dealt::default();
+        while let Some(Reverse((held, last, tenant))) = tenants.pop() {
+            let hand = &mut hands[tenant];
+            let Some(Reverse((in_flight, served, n))) = hand.turns.pop() else {
+                continue;
+            };
+            let rest = &mut rests[n];
+            let (pool, part): (&mut Pool, &mut usize) = if rest.slow {
+                (&mut slow, &mut hand.slow)
+            } else {
+                (&mut prompt, &mut hand.prompt)
+            };
+            if !all.admits(held) || !pool.admits(*part) {
+                // What is refused once is refused for the rest of this deal: threads only get fewer.
+                dealt.short = true;
+                tenants.push(Reverse((held, last, tenant)));
+                continue;
+            }
+            pool.used += 1;
+            all.used += 1;
+            *part += 1;
+            rest.threads -= 1;
+            dealt.threads.push(n);
+            if rest.threads > 0 {
+                hand.turns.push(Reverse((in_flight + 1, served, n)));
+            }
+            tenants.push(Reverse((held + 1, last, tenant)));
+        }
+        dealt
+    }
+
+    fn hands(
+        &self,
+        waiting: &[Waiting<K>],
+        now: Instant,
+        bounds: Bounds,
+    ) -> (Vec<Hand>, Vec<Rest>) {
+        let mut hands: Vec<Hand> = Vec::new();
+        let mut rests = Vec::with_capacity(waiting.len());
+        let mut index = HashMap::new();
+        for (n, waiting) in waiting.iter().enumerate() {
+            let receiver = self.receivers.get(&waiting.installation);
+            let permits = receiver.map_or(bounds.first_window(), |receiver| receiver.permits(now));
+            let rest = Rest {
+                threads: waiting.due.min(permits),
+                slow: receiver.is_some_and(|receiver| receiver.is_slow()),
+            };
+            let hand = *index.entry(waiting.tenant).or_insert_with(|| {
+                hands.push(self.hand(waiting.tenant));
+                hands.len() - 1
+            });
+            if rest.threads > 0 {
+                let (in_flight, last) =
+                    receiver.map_or((0, 0), |receiver| (receiver.in_flight(), receiver.last()));
+                hands[hand].turns.push(Reverse((in_flight, last, n)));
+            }
+            rests.push(rest);
+        }
+        (hands, rests)
+    }
+
+    fn hand(&self, tenant: K) -> Hand {
+        self.tenants
+            .get(&tenant)
+            .map_or_else(Hand::default, |tenant| Hand {
+                prompt: tenant.prompt,
+                slow: tenant.slow,
+                last: tenant.last,
+                turns: BinaryHeap::new(),
+            })
+    }
+}

@@ -1,0 +1,199 @@
+//! Owns what is in flight, and what is known of the tenants and receivers that had requests lately.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::Hash,
+    time::{Duration, Instant},
+};
+
+use super::{
+    bounds::Bounds,
+    pool::Pool,
+    receiver::{Receiver, SLOW_AFTER, Verdict},
+};
+
+/// A request in flight.
+#[derive(Debug)]
+struct Request<K> {
+    tenant: K,
+    installation: K,
+    slow: bool,
+}
+
+/// What is known of a tenant.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tenant {
+    /// Requests in flight that are not slow.
+    pub prompt: usize,
+    pub slow: usize,
+    /// The number of its last request, of all requests.
+    pub last: u64,
+    last_seen: Instant,
+}
+
+/// The requests in flight, and the tenants and receivers that had some lately or are in trouble.
+#[derive(Debug)]
+pub struct Limiter<K> {
+    requests: HashMap<u64, Request<K>>,
+    /// Those that are not slow, the oldest first, and some that have ended.
+    prompt: VecDeque<(Instant, u64)>,
+    slow: usize,
+    pub(super) tenants: HashMap<K, Tenant>,
+    pub(super) receivers: HashMap<K, Receiver>,
+    started: u64,
+}
+
+impl<K> Default for Limiter<K> {
+    fn default() -> Self {
+        Self {
+            requests: HashMap::new(),
+            prompt: VecDeque::new(),
+            slow: 0,
+            tenants: HashMap::new(),
+            receivers: HashMap::new(),
+            started: 0,
+        }
+    }
+}
+
+/// How many rows of each installation are worth looking at.
+#[derive(Clone, Debug)]
+pub struct Permits<K> {
+    /// Installations with a number of their own, and that number.
+    pub listed: Vec<(K, usize)>,
+    /// The number of each other one.
+    pub unlisted: usize,
+}
+
+impl<K: Copy + Eq + Hash> Limiter<K> {
+    /// A request went out; `tag` is the caller's name for it.
+    pub fn started(&mut self, tag: u64, tenant: K, installation: K, now: Instant, bounds: Bounds) {
+        self.started += 1;
+        let receiver = self.receivers.entry(installation);
+        let receiver = receiver.or_insert_with(|| Receiver::new(now, bounds));
+        receiver.started(self.started, now);
+        let slow = receiver.is_slow();
+        let holder = self.tenants.entry(tenant).or_insert(Tenant {
+            prompt: 0,
+            slow: 0,
+            last: 0,
+            last_seen: now,
+        });
+        holder.last = self.started;
+        holder.last_seen = now;
+        if slow {
+            holder.slow += 1;
+            self.slow += 1;
+        } else {
+            holder.prompt += 1;
+            self.prompt.push_back((now, tag));
+        }
+        let request = Request {
+            tenant,
+            installation,
+            slow,
+        };
+        self.requests.insert(tag, request);
+    }
+
+    /// A request came back, or failed, and kept a thread for this time.
+    pub fn finished(
+        &mut self,
+        tag: u64,
+        verdict: Verdict,
+        took: Duration,
+        now: Instant,
+        bounds: Bounds,
+    ) {
+        let Some(request) = self.requests.remove(&tag) else {
+            return;
+        };
+        if let Some(tenant) = self.tenants.get_mut(&request.tenant) {
+            tenant.last_seen = now;
+            if request.slow {
+                tenant.slow -= 1;
+                self.slow -= 1;
+            } else {
+                tenant.prompt -= 1;
+            }
+        }
+        if let Some(receiver) = self.receivers.get_mut(&request.installation) {
+            receiver.finished(verdict, took, now, bounds);
+        }
+    }
+
+    /// Finds the requests that have become slow. Call it before anything is asked or dealt.
+    pub fn age(&mut self, now: Instant) {
+        while let Some((started, tag)) = self.prompt.front().copied() {
+            let request = self.requests.get_mut(&tag);
+            if request.is_some() && now.duration_since(started) < SLOW_AFTER {
+                return;
+            }
+            self.prompt.pop_front();
+            let Some(request) = request else { continue };
+            request.slow = true;
+            self.slow += 1;
+            if let Some(tenant) = self.tenants.get_mut(&request.tenant) {
+                tenant.prompt -= 1;
+                tenant.slow += 1;
+            }
+            if let Some(receiver) = self.receivers.get_mut(&request.installation) {
+                receiver.keeps_waiting();
+            }
+        }
+    }
+
+    /// Requests in flight that are not slow.
+    pub fn not_slow(&self) -> usize {
+        self.requests.len() - self.slow
+    }
+
+    /// How long until the next request becomes slow and gives way to another.
+    pub fn next_slow_in(&self, now: Instant) -> Option<Duration> {
+        let (started, _) = self
+            .prompt
+            .iter()
+            .find(|(_, tag)| self.requests.contains_key(tag))?;
+        Some(SLOW_AFTER.saturating_sub(now.duration_since(*started)))
+    }
+
+    /// How many rows of each installation are worth looking at now. One without requests in flight is looked at
+    /// as a new one, whatever its window: the list must not name everybody.
+    pub fn permits(&self, now: Instant, bounds: Bounds) -> Permits<K> {
+        let receivers = self.receivers.iter();
+        Permits {
+            listed: receivers
+                .filter(|(_, receiver)| !receiver.is_idle_and_well())
+                .map(|(installation, receiver)| (*installation, receiver.permits(now)))
+                .collect(),
+            unlisted: bounds.first_window(),
+        }
+    }
+
+    /// How long until the next backoff ends, if there is one.
+    pub fn next_probe(&self, now: Instant) -> Option<Duration> {
+        self.receivers
+            .values()
+            .filter_map(|receiver| receiver.probe_at(now))
+            .min()
+            .map(|until| until.saturating_duration_since(now))
+    }
+
+    /// Forgets tenants and receivers of which nothing was seen for so long that they may start afresh.
+    pub fn forget(&mut self, now: Instant, after: Duration) {
+        self.receivers
+            .retain(|_, receiver| !receiver.is_forgotten(now, after));
+        self.tenants
+            .retain(|_, tenant| tenant.prompt + tenant.slow > 0 || now < tenant.last_seen + after);
+    }
+
+    /// The threads that requests which are not slow share, that slow ones share, and all.
+    pub(super) fn pools(&self, bounds: Bounds) -> [Pool; 3] {
+        [
+            (bounds.in_flight, self.not_slow()),
+            (bounds.known_slow(), self.slow),
+            (bounds.all_in_flight(), self.requests.len()),
+        ]
+        .map(|(limit, used)| Pool { limit, used })
+    }
+}

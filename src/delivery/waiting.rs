@@ -1,0 +1,116 @@
+//! Which rows wait to be sent, by installation. Reads only; who goes first is decided by the limiter.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use pgrx::datum::DatumWithOid;
+use pgrx::{Uuid, pg_sys};
+use plugin_webhooks_core::limiter::{Permits, Waiting};
+
+use super::queue::{as_queue_owner, nil};
+use crate::pg;
+
+const DUE: &str = include_str!("sql/find_due.sql");
+const REQUESTED: &str = include_str!("sql/find_requested.sql");
+const OLDEST_DUE: &str = include_str!("sql/oldest_due.sql");
+
+const FIND_TYPES: [pg_sys::BuiltinOid; 3] = {
+    use pg_sys::BuiltinOid as T;
+    [T::INT4OID, T::UUIDARRAYOID, T::INT4ARRAYOID]
+};
+
+/// Rows that wait.
+#[derive(Default)]
+pub struct Rows {
+    /// The installations they belong to.
+    pub installations: Vec<Waiting<Uuid>>,
+    /// The ids of each installation's rows, in the order in which they go.
+    ids: Vec<Vec<Uuid>>,
+    index: HashMap<Uuid, usize>,
+}
+
+impl Rows {
+    /// Adds due rows.
+    pub fn add_due(&mut self, permits: &Permits<Uuid>) {
+        self.add(DUE, permits);
+    }
+
+    /// Adds rows whose dispatch the processor requested.
+    pub fn add_requested(&mut self, permits: &Permits<Uuid>) {
+        self.add(REQUESTED, permits);
+    }
+
+    fn add(&mut self, statement: &'static str, permits: &Permits<Uuid>) {
+        let (listed, numbers): (Vec<_>, Vec<_>) = permits
+            .listed
+            .iter()
+            .map(|(installation, permits)| (*installation, limit(*permits)))
+            .unzip();
+        let args: [DatumWithOid<'_>; 3] = [
+            limit(permits.unlisted).into(),
+            listed.into(),
+            numbers.into(),
+        ];
+        as_queue_owner(|| {
+            pg::run_kept(statement, &FIND_TYPES, &args, |table| {
+                for row in table {
+                    let tenant = row.get::<Uuid>(1)?.unwrap_or_else(nil);
+                    let installation = row.get::<Uuid>(2)?.unwrap_or_else(nil);
+                    let ids = row.get::<Vec<Uuid>>(3)?.unwrap_or_default();
+                    self.add_installation(tenant, installation, ids);
+                }
+                Ok(())
+            });
+        });
+    }
+
+    fn add_installation(&mut self, tenant: Uuid, installation: Uuid, ids: Vec<Uuid>) {
+        let n = *self.index.entry(installation).or_insert_with(|| {
+            self.ids.push(Vec::new());
+            self.installations.push(Waiting {
+                tenant,
+                installation,
+                due: 0,
+            });
+            self.ids.len() - 1
+        });
+        self.installations[n].due += ids.len();
+        self.ids[n].extend(ids);
+    }
+
+    /// The ids of the rows whose installations, by index, have been dealt a thread each.
+    pub fn dealt(&self, threads: &[usize]) -> Vec<Uuid> {
+        let mut ids: Vec<_> = self.ids.iter().map(|ids| ids.iter()).collect();
+        threads
+            .iter()
+            .filter_map(|n| ids[*n].next().copied())
+            .collect()
+    }
+}
+
+/// The ids of up to `total` due rows, for which tenants and installations take turns.
+pub fn oldest(total: usize) -> Vec<Uuid> {
+    use pg_sys::BuiltinOid as T;
+    static STATEMENT: OnceLock<String> = OnceLock::new();
+    let statement = STATEMENT.get_or_init(|| OLDEST_DUE.replace("        {found}", DUE));
+    let types = [T::INT4OID, T::UUIDARRAYOID, T::INT4ARRAYOID, T::INT4OID];
+    let total = limit(total);
+    let args: [DatumWithOid<'_>; 4] = [
+        total.into(),
+        Vec::<Uuid>::new().into(),
+        Vec::<i32>::new().into(),
+        total.into(),
+    ];
+    as_queue_owner(|| {
+        pg::run_kept(statement, &types, &args, |table| {
+            table
+                .into_iter()
+                .filter_map(|row| row.get::<Uuid>(1).transpose())
+                .collect()
+        })
+    })
+}
+
+fn limit(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
