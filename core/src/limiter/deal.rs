@@ -50,9 +50,33 @@ struct Rest {
     slow: bool,
 }
 
+/// The tenants that were refused a thread.
+#[derive(Default)]
+struct Refused {
+    /// The first one, and how many it holds: the others hold no fewer.
+    first: Option<(usize, usize)>,
+    /// There are others.
+    others: bool,
+}
+
+impl Refused {
+    fn add(&mut self, tenant: usize, held: usize) {
+        let (first, _) = *self.first.get_or_insert((tenant, held));
+        self.others |= first != tenant;
+    }
+
+    /// Whether somebody else waits, and this tenant has its share and no fewer than that one.
+    fn outweigh(&self, tenant: usize, held: usize, share: usize) -> bool {
+        self.first.is_some_and(|(first, fewest)| {
+            (self.others || first != tenant) && held >= share.max(fewest)
+        })
+    }
+}
+
 impl<K: Copy + Eq + Hash> Limiter<K> {
     /// Deals out threads. No installation gets more than its permits, no tenant more than the
-    /// [pools](Pool) admit: one for requests that are expected to be slow, one for the others, one for all.
+    /// [pools](Pool) admit: one for requests that are expected to be slow, one for the others, one for all. While
+    /// another tenant waits, none gets more than its share of all threads.
     pub fn deal(&self, waiting: &[Waiting<K>], now: Instant, bounds: Bounds) -> Dealt {
         let (mut hands, mut rests) = self.hands(waiting, now, bounds);
         let mut tenants: BinaryHeap<Turn> = hands
@@ -61,6 +85,8 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
             .map(|(n, hand)| Reverse((hand.prompt + hand.slow, hand.last, n)))
             .collect();
         let [mut prompt, mut slow, mut all] = self.pools(bounds);
+        let share = all.limit.div_ceil(self.sharing(&hands));
+        let mut refused = Refused::default();
         let mut dealt = Dealt::default();
         while let Some(Reverse((held, last, tenant))) = tenants.pop() {
             let hand = &mut hands[tenant];
@@ -73,8 +99,9 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
             } else {
                 (&mut prompt, &mut hand.prompt)
             };
-            if !all.admits(held) || !pool.admits(*part) {
+            if !all.admits(held) || !pool.admits(*part) || refused.outweigh(tenant, held, share) {
                 // What is refused once is refused for the rest of this deal: threads only get fewer.
+                refused.add(tenant, held);
                 dealt.short = true;
                 tenants.push(Reverse((held, last, tenant)));
                 continue;
@@ -90,6 +117,12 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
             tenants.push(Reverse((held + 1, last, tenant)));
         }
         dealt
+    }
+
+    /// How many tenants hold threads or want some.
+    fn sharing(&self, hands: &[Hand]) -> usize {
+        let idle = hands.iter().filter(|hand| hand.prompt + hand.slow == 0);
+        (self.holders + idle.count()).max(1)
     }
 
     fn hands(

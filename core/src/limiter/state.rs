@@ -31,6 +31,12 @@ pub(super) struct Tenant {
     last_seen: Instant,
 }
 
+impl Tenant {
+    fn held(&self) -> usize {
+        self.prompt + self.slow
+    }
+}
+
 /// The requests in flight, and the tenants and receivers that had some lately or are in trouble.
 #[derive(Debug)]
 pub struct Limiter<K> {
@@ -39,6 +45,8 @@ pub struct Limiter<K> {
     prompt: VecDeque<(Instant, u64)>,
     slow: usize,
     pub(super) tenants: HashMap<K, Tenant>,
+    /// How many tenants have requests in flight.
+    pub(super) holders: usize,
     pub(super) receivers: HashMap<K, Receiver>,
     started: u64,
 }
@@ -50,6 +58,7 @@ impl<K> Default for Limiter<K> {
             prompt: VecDeque::new(),
             slow: 0,
             tenants: HashMap::new(),
+            holders: 0,
             receivers: HashMap::new(),
             started: 0,
         }
@@ -79,6 +88,7 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
             last: 0,
             last_seen: now,
         });
+        self.holders += usize::from(holder.held() == 0);
         holder.last = self.started;
         holder.last_seen = now;
         if slow {
@@ -116,6 +126,7 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
             } else {
                 tenant.prompt -= 1;
             }
+            self.holders -= usize::from(tenant.held() == 0);
         }
         if let Some(receiver) = self.receivers.get_mut(&request.installation) {
             receiver.finished(verdict, took, now, bounds);
@@ -184,7 +195,7 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
         self.receivers
             .retain(|_, receiver| !receiver.is_forgotten(now, after));
         self.tenants
-            .retain(|_, tenant| tenant.prompt + tenant.slow > 0 || now < tenant.last_seen + after);
+            .retain(|_, tenant| tenant.held() > 0 || now < tenant.last_seen + after);
     }
 
     /// The threads that requests which are not slow share, that slow ones share, and all.

@@ -7,6 +7,7 @@ mod death;
 mod footprint;
 mod on_call;
 mod presence;
+mod shares;
 mod sharing;
 mod standby;
 mod trouble;
