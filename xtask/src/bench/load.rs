@@ -28,7 +28,6 @@ impl Load {
         client.batch_execute(
             "set statement_timeout = 0;
              select plugin_webhooks.create_secret('benchmark secret', 'bench');
-             select public.rpc_register_plugin('bench', 'Benchmark');
              create table public.things (id bigint generated always as identity primary key,
                                          tenant_id uuid, title text, status text);
              select audit.track('public.things');",
@@ -42,10 +41,23 @@ impl Load {
 
     /// Tenants from number `first` on, `count` of them, whose deliveries go to `url`.
     pub fn install(&mut self, first: usize, count: usize, url: &str) -> Result<()> {
+        let config = format!(r#"{{"webhook_url": "{url}"}}"#);
+        self.install_plugin("bench", first, count, &config)
+    }
+
+    /// The same as installations of another plugin, with this configuration.
+    pub fn install_plugin(
+        &mut self,
+        plugin: &str,
+        first: usize,
+        count: usize,
+        config: &str,
+    ) -> Result<()> {
         let last = first + count - 1;
         self.client.batch_execute(&format!(
-            "select public.rpc_upsert_plugin_webhook_subscription(
-                 t.id, public.rpc_install_plugin(t.id, 'bench', 'bench', '{{\"webhook_url\": \"{url}\"}}'),
+            "select public.rpc_register_plugin('{plugin}', 'Benchmark');
+             select public.rpc_upsert_plugin_webhook_subscription(
+                 t.id, public.rpc_install_plugin(t.id, '{plugin}', 'bench', '{config}'),
                  'public', 'things', array['INSERT'], null, true)
              from generate_series({first}, {last}) as n,
                   lateral (select lpad(to_hex(n), 32, '0')::uuid as id) as t"
