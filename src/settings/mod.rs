@@ -378,6 +378,9 @@ fn age(setting: &Integer) -> Option<Duration> {
     Some(setting.seconds()).filter(|age| !age.is_zero())
 }
 
+/// Bodies in memory at once, as long as more than one is: huge rows must not fill the server's memory.
+const BODY_BYTES: usize = 64 << 20;
+
 /// What the worker's loop needs, read once per reload.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WorkerSettings {
@@ -402,6 +405,7 @@ pub fn worker() -> WorkerSettings {
             longest_backoff: MAX_PROBE_INTERVAL.milliseconds(),
             in_flight: MAX_IN_FLIGHT.count(),
             slow_in_flight: MAX_SLOW_IN_FLIGHT.count(),
+            body_bytes: BODY_BYTES,
         },
         retry_schedule: RETRY_SCHEDULE.trimmed(),
         retention: Retention {

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use pgrx::{Uuid, pg_sys};
-use plugin_webhooks_core::limiter::Limiter;
+use plugin_webhooks_core::limiter::{self, Limiter};
 use plugin_webhooks_core::retry::Schedule;
 
 use super::gate::Gate;
@@ -23,10 +23,6 @@ use crate::{error, instance, pg};
 
 /// How often leases that ran out are looked for.
 const RECOVER_EVERY: Duration = Duration::from_secs(10);
-
-/// Bodies in memory at once, as long as more than one is: a tenant with huge rows must not fill the
-/// server's memory.
-const BODY_BYTES: usize = 64 << 20;
 
 /// How long a tenant or receiver of which nothing is seen is remembered.
 const REMEMBER: Duration = Duration::from_secs(600);
@@ -198,8 +194,7 @@ impl Dispatcher {
 
     /// Claims and prepares. What cannot be sent is settled here and now.
     fn claim(&mut self) -> Vec<Prepared> {
-        let bytes_left = BODY_BYTES.saturating_sub(self.in_flight.body_bytes());
-        if bytes_left == 0 || !self.threads.can_send() {
+        if !self.threads.can_send() {
             return Vec::new();
         }
         let (now, bounds) = (Instant::now(), self.settings.bounds);
@@ -217,7 +212,8 @@ impl Dispatcher {
         }
         let claim_id = new_claim_id();
         let rows = waiting.dealt(&dealt.threads);
-        let claimed = queue::claim(rows, claim_id, settings::lease(), bytes_left);
+        let bytes = self.limiter.bytes_to_claim(bounds);
+        let claimed = queue::claim(rows, claim_id, settings::lease(), bytes);
         let (prepared, unsendable) = self.preparer.prepare(claimed, claim_id);
         self.settle(&unsendable);
         prepared
@@ -236,9 +232,13 @@ impl Dispatcher {
         let (now, bounds) = (Instant::now(), self.settings.bounds);
         let mut requests = Vec::with_capacity(prepared.len());
         for Prepared { attempt, request } in prepared {
-            let (tenant, installation) = (attempt.tenant, attempt.installation);
+            let started = limiter::Request {
+                tenant: attempt.tenant,
+                installation: attempt.installation,
+                body_bytes: attempt.body_bytes,
+            };
             let tag = self.in_flight.insert(attempt);
-            self.limiter.started(tag, tenant, installation, now, bounds);
+            self.limiter.started(tag, started, now, bounds);
             requests.push((tag, request));
         }
         self.threads.submit(requests);

@@ -1,5 +1,5 @@
-//! The attempts in flight: what the worker remembers of each until its outcome arrives, how many there
-//! are, how large they are. All of it can be lost: the queue has the rest.
+//! The attempts in flight: what the worker remembers of each until its outcome arrives. All of it can be
+//! lost: the queue has the rest.
 
 use std::collections::HashMap;
 
@@ -24,29 +24,21 @@ pub struct Attempt {
 pub struct InFlight {
     by_tag: HashMap<u64, Attempt>,
     last_tag: u64,
-    body_bytes: usize,
 }
 
 impl InFlight {
     /// Returns the tag.
     pub fn insert(&mut self, attempt: Attempt) -> u64 {
         self.last_tag += 1;
-        self.body_bytes += attempt.body_bytes;
         self.by_tag.insert(self.last_tag, attempt);
         self.last_tag
     }
 
     pub fn remove(&mut self, tag: u64) -> Option<Attempt> {
-        let attempt = self.by_tag.remove(&tag)?;
-        self.body_bytes -= attempt.body_bytes;
-        Some(attempt)
+        self.by_tag.remove(&tag)
     }
 
     pub fn len(&self) -> usize {
         self.by_tag.len()
-    }
-
-    pub fn body_bytes(&self) -> usize {
-        self.body_bytes
     }
 }

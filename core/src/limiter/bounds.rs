@@ -17,6 +17,8 @@ pub struct Bounds {
     pub in_flight: usize,
     /// Slow ones beyond them.
     pub slow_in_flight: usize,
+    /// Bytes of the bodies of requests in flight.
+    pub body_bytes: usize,
 }
 
 impl Bounds {

@@ -38,6 +38,8 @@ type Turn = Reverse<(usize, u64, usize)>;
 struct Hand {
     prompt: usize,
     slow: usize,
+    /// Not those of what it is dealt: their size is not known yet.
+    body_bytes: usize,
     last: u64,
     /// Its installations that may have another thread, by index.
     turns: BinaryHeap<Turn>,
@@ -75,7 +77,7 @@ impl Refused {
 
 impl<K: Copy + Eq + Hash> Limiter<K> {
     /// Deals out threads. No installation gets more than its permits, no tenant more than the
-    /// [pools](Pool) admit: one for requests that are expected to be slow, one for the others, one for all. While
+    /// [pools](Pool) admit: one for requests that are expected to be slow, one for the others, one for all, and one of bytes of bodies. While
     /// another tenant waits, none gets more than its share of all threads.
     pub fn deal(&self, waiting: &[Waiting<K>], now: Instant, bounds: Bounds) -> Dealt {
         let (mut hands, mut rests) = self.hands(waiting, now, bounds);
@@ -85,6 +87,7 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
             .map(|(n, hand)| Reverse((hand.prompt + hand.slow, hand.last, n)))
             .collect();
         let [mut prompt, mut slow, mut all] = self.pools(bounds);
+        let bytes = self.bytes(bounds);
         let share = all.limit.div_ceil(self.sharing(&hands));
         let mut refused = Refused::default();
         let mut dealt = Dealt::default();
@@ -99,7 +102,11 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
             } else {
                 (&mut prompt, &mut hand.prompt)
             };
-            if !all.admits(held) || !pool.admits(*part) || refused.outweigh(tenant, held, share) {
+            if !bytes.admits(hand.body_bytes)
+                || !all.admits(held)
+                || !pool.admits(*part)
+                || refused.outweigh(tenant, held, share)
+            {
                 // What is refused once is refused for the rest of this deal: threads only get fewer.
                 refused.add(tenant, held);
                 dealt.short = true;
@@ -161,6 +168,7 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
             .map_or_else(Hand::default, |tenant| Hand {
                 prompt: tenant.prompt,
                 slow: tenant.slow,
+                body_bytes: tenant.body_bytes,
                 last: tenant.last,
                 turns: BinaryHeap::new(),
             })

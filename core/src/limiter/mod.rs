@@ -15,5 +15,5 @@ pub use self::{
     bounds::Bounds,
     deal::{Dealt, Waiting},
     receiver::Verdict,
-    state::{Limiter, Permits},
+    state::{Limiter, Permits, Request},
 };

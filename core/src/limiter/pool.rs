@@ -1,4 +1,4 @@
-//! Owns the rule by which tenants share a number of threads: what is left for whoever comes next is never
+//! Owns the rule by which tenants share a number of threads, or of bytes: what is left for whoever comes next is never
 //! less than what the largest holder has.
 
 /// The part of a pool that a tenant alone leaves free, as a divisor.
@@ -16,8 +16,18 @@ impl Pool {
     /// but an eighth. Of several that want more, n, each ends up with a part of n + 1: the last part stays
     /// free, so that a tenant that comes back to its receivers need not wait for somebody else's.
     pub fn admits(self, held: usize) -> bool {
-        let free = self.limit.saturating_sub(self.used);
-        free > self.limit / RESERVE || held < free
+        let free = self.free();
+        free > self.reserve() || held < free
+    }
+
+    /// How many are not used.
+    pub fn free(self) -> usize {
+        self.limit.saturating_sub(self.used)
+    }
+
+    /// How many a tenant alone leaves free.
+    pub fn reserve(self) -> usize {
+        self.limit / RESERVE
     }
 }
 

@@ -12,11 +12,21 @@ use super::{
     receiver::{Receiver, SLOW_AFTER, Verdict},
 };
 
+/// A request that goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request<K> {
+    /// Whose it is.
+    pub tenant: K,
+    /// The installation whose receiver gets it.
+    pub installation: K,
+    /// The size of its body.
+    pub body_bytes: usize,
+}
+
 /// A request in flight.
 #[derive(Debug)]
-struct Request<K> {
-    tenant: K,
-    installation: K,
+struct InFlight<K> {
+    request: Request<K>,
     slow: bool,
 }
 
@@ -26,6 +36,7 @@ pub(super) struct Tenant {
     /// Requests in flight that are not slow.
     pub prompt: usize,
     pub slow: usize,
+    pub body_bytes: usize,
     /// The number of its last request, of all requests.
     pub last: u64,
     last_seen: Instant,
@@ -40,10 +51,11 @@ impl Tenant {
 /// The requests in flight, and the tenants and receivers that had some lately or are in trouble.
 #[derive(Debug)]
 pub struct Limiter<K> {
-    requests: HashMap<u64, Request<K>>,
+    requests: HashMap<u64, InFlight<K>>,
     /// Those that are not slow, the oldest first, and some that have ended.
     prompt: VecDeque<(Instant, u64)>,
     slow: usize,
+    body_bytes: usize,
     pub(super) tenants: HashMap<K, Tenant>,
     /// How many tenants have requests in flight.
     pub(super) holders: usize,
@@ -57,6 +69,7 @@ impl<K> Default for Limiter<K> {
             requests: HashMap::new(),
             prompt: VecDeque::new(),
             slow: 0,
+            body_bytes: 0,
             tenants: HashMap::new(),
             holders: 0,
             receivers: HashMap::new(),
@@ -76,19 +89,22 @@ pub struct Permits<K> {
 
 impl<K: Copy + Eq + Hash> Limiter<K> {
     /// A request went out; `tag` is the caller's name for it.
-    pub fn started(&mut self, tag: u64, tenant: K, installation: K, now: Instant, bounds: Bounds) {
+    pub fn started(&mut self, tag: u64, request: Request<K>, now: Instant, bounds: Bounds) {
         self.started += 1;
-        let receiver = self.receivers.entry(installation);
+        let receiver = self.receivers.entry(request.installation);
         let receiver = receiver.or_insert_with(|| Receiver::new(now, bounds));
         receiver.started(self.started, now);
         let slow = receiver.is_slow();
-        let holder = self.tenants.entry(tenant).or_insert(Tenant {
+        let holder = self.tenants.entry(request.tenant).or_insert(Tenant {
             prompt: 0,
             slow: 0,
+            body_bytes: 0,
             last: 0,
             last_seen: now,
         });
         self.holders += usize::from(holder.held() == 0);
+        holder.body_bytes += request.body_bytes;
+        self.body_bytes += request.body_bytes;
         holder.last = self.started;
         holder.last_seen = now;
         if slow {
@@ -98,12 +114,7 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
             holder.prompt += 1;
             self.prompt.push_back((now, tag));
         }
-        let request = Request {
-            tenant,
-            installation,
-            slow,
-        };
-        self.requests.insert(tag, request);
+        self.requests.insert(tag, InFlight { request, slow });
     }
 
     /// A request came back, or failed, and kept a thread for this time.
@@ -115,12 +126,14 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
         now: Instant,
         bounds: Bounds,
     ) {
-        let Some(request) = self.requests.remove(&tag) else {
+        let Some(InFlight { request, slow }) = self.requests.remove(&tag) else {
             return;
         };
+        self.body_bytes -= request.body_bytes;
         if let Some(tenant) = self.tenants.get_mut(&request.tenant) {
             tenant.last_seen = now;
-            if request.slow {
+            tenant.body_bytes -= request.body_bytes;
+            if slow {
                 tenant.slow -= 1;
                 self.slow -= 1;
             } else {
@@ -141,8 +154,10 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
                 return;
             }
             self.prompt.pop_front();
-            let Some(request) = request else { continue };
-            request.slow = true;
+            let Some(InFlight { request, slow }) = request else {
+                continue;
+            };
+            *slow = true;
             self.slow += 1;
             if let Some(tenant) = self.tenants.get_mut(&request.tenant) {
                 tenant.prompt -= 1;
@@ -196,6 +211,21 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
             .retain(|_, receiver| !receiver.is_forgotten(now, after));
         self.tenants
             .retain(|_, tenant| tenant.held() > 0 || now < tenant.last_seen + after);
+    }
+
+    /// How many bytes of bodies a claim may take. A reserve stays for tenants that have none; one body always fits,
+    /// or the largest would wait for ever.
+    pub fn bytes_to_claim(&self, bounds: Bounds) -> usize {
+        let pool = self.bytes(bounds);
+        pool.free().saturating_sub(pool.reserve()).max(1)
+    }
+
+    /// What bodies share.
+    pub(super) fn bytes(&self, bounds: Bounds) -> Pool {
+        Pool {
+            limit: bounds.body_bytes,
+            used: self.body_bytes,
+        }
     }
 
     /// The threads that requests which are not slow share, that slow ones share, and all.

@@ -12,6 +12,7 @@ const BOUNDS: Bounds = Bounds {
     longest_backoff: Duration::from_secs(60),
     in_flight: 64,
     slow_in_flight: 256,
+    body_bytes: 64 << 20,
 };
 const PROMPT: Duration = Duration::from_millis(5);
 const SECOND: Duration = Duration::from_secs(1);
@@ -42,10 +43,14 @@ impl Bench {
     }
 
     fn start(&mut self, installation: u32) -> u64 {
+        self.start_large(installation, 0)
+    }
+
+    fn start_large(&mut self, installation: u32, body_bytes: usize) -> u64 {
         self.last_tag += 1;
-        let (tag, tenant) = (self.last_tag, installation / 100);
+        let tag = self.last_tag;
         self.limiter
-            .started(tag, tenant, installation, self.now, BOUNDS);
+            .started(tag, request(installation, body_bytes), self.now, BOUNDS);
         self.out.insert(tag, installation);
         tag
     }
@@ -111,6 +116,14 @@ impl Bench {
             .values()
             .filter(|installation| **installation / 100 == tenant)
             .count()
+    }
+}
+
+fn request(installation: u32, body_bytes: usize) -> Request<u32> {
+    Request {
+        tenant: installation / 100,
+        installation,
+        body_bytes,
     }
 }
 
@@ -217,7 +230,7 @@ mod receivers {
         let mut limiter = Limiter::default();
         let now = Instant::now();
         for tag in 0..10 {
-            limiter.started(tag, 0, 1, now, bounds);
+            limiter.started(tag, request(1, 0), now, bounds);
             limiter.finished(tag, Verdict::Fails, PROMPT, now, bounds);
         }
         let dealt = limiter.deal(&[waits(1, 10)], now, bounds);
@@ -402,8 +415,9 @@ mod threads {
         assert_eq!(bench.out.len(), 280);
     }
 
-    /// Tenant 1 has all it may have of the slow threads. What tenant 2 holds, which wants prompt ones.
-    fn while_1_waits(before: u32) -> usize {
+    /// Tenant 1 has all it may have of the slow threads. What tenant 2 holds, which wants prompt ones, beside others
+    /// that want one.
+    fn while_1_waits(before: u32, others: u32) -> usize {
         let mut bench = Bench::new();
         for n in 0..100 {
             bench.once(100 + n, Verdict::Answers, SECOND);
@@ -414,15 +428,18 @@ mod threads {
         bench.pass(SLOW_AFTER);
         let mut waiting = backlog(1..2, 100);
         waiting.extend((50..100).map(|n| waits(200 + n, 1)));
+        waiting.extend((0..others).map(|n| waits(300 + 100 * n, 1)));
         bench.deal(&waiting);
         bench.held(2)
     }
 
     #[test]
     fn beyond_its_share_are_dealt_to_no_tenant_while_another_with_fewer_waits() {
-        assert_eq!(while_1_waits(10), 10 + 50);
-        assert_eq!(while_1_waits(150), 160, "its share");
-        assert_eq!(while_1_waits(170), 170);
+        assert_eq!(while_1_waits(10, 0), 10 + 50);
+        assert_eq!(while_1_waits(150, 0), 160);
+        assert_eq!(while_1_waits(130, 0), 160, "a half");
+        assert_eq!(while_1_waits(130, 1), 130, "a third is less");
+        assert_eq!(while_1_waits(170, 0), 170);
     }
 
     #[test]
@@ -454,13 +471,34 @@ mod threads {
             let (mut limiter, now) = (Limiter::default(), Instant::now());
             let waiting = backlog(0..20, 1);
             for (tag, waiting) in waiting.iter().enumerate() {
-                let (tenant, installation) = (waiting.tenant, waiting.installation);
-                limiter.started(tag as u64, tenant, installation, now, bounds);
+                let request = request(waiting.installation, 0);
+                limiter.started(tag as u64, request, now, bounds);
                 limiter.finished(tag as u64, Verdict::Answers, SECOND, now, bounds);
             }
             let dealt = limiter.deal(&waiting, now, bounds);
             assert_eq!(dealt.threads.len(), expected, "of {in_flight}");
         }
+    }
+
+    #[test]
+    fn are_not_dealt_to_a_tenant_whose_large_bodies_leave_no_more_than_an_eighth() {
+        const MB: usize = 1 << 20;
+        let mut bench = Bench::new();
+        let (large, small) = (waits(100, 1), waits(200, 1));
+        assert_eq!(bench.limiter.bytes_to_claim(BOUNDS), 56 * MB);
+        let last = bench.start_large(101, 56 * MB - 1);
+        assert_eq!(bench.limiter.bytes_to_claim(BOUNDS), 1);
+        assert_eq!(bench.deal(&[large]), [100]);
+        let one = bench.start_large(102, 1);
+        assert_eq!(bench.deal(&[large, small]), [200]);
+        assert_eq!(bench.limiter.bytes_to_claim(BOUNDS), 1, "one always");
+        let rest = bench.start_large(201, 8 * MB);
+        assert_eq!(bench.deal(&[large, small, waits(300, 1)]), []);
+        for tag in [rest, one, last] {
+            bench.end(tag, Verdict::Answers, PROMPT);
+        }
+        assert_eq!(bench.limiter.bytes_to_claim(BOUNDS), 56 * MB);
+        assert_eq!(bench.deal(&[large]), [100]);
     }
 
     #[test]
@@ -485,22 +523,23 @@ mod threads {
     fn of_tenants_are_forgotten_when_nothing_was_seen_of_them_for_long() {
         let mut bench = Bench::new();
         let after = Duration::from_secs(600);
+        let first = bench.start(100);
         bench.once(200, Verdict::Answers, PROMPT);
-        let tag = bench.start(100);
+        bench.pass(Duration::from_nanos(1));
+        bench.end(first, Verdict::Answers, PROMPT);
+        bench.start(300);
+        bench.pass(after - Duration::from_nanos(1));
+        bench.limiter.forget(bench.now, after);
+        // The first was seen later, the second is as good as new, the third holds a thread.
+        let waiting = [300, 100, 200].map(|installation| waits(installation, 1));
+        assert_eq!(bench.deal(&waiting), [200, 100, 300]);
+        for installation in [100, 200, 300] {
+            bench.end_of(installation, Verdict::Answers, SECOND);
+        }
+        assert_eq!(bench.limiter.tenants.len(), 3);
         bench.pass(after);
         bench.limiter.forget(bench.now, after);
-        // The one holds a thread, the other is as good as new, so it is the first again.
-        assert_eq!(bench.deal(&[waits(100, 1), waits(200, 1)]), [200, 100]);
-        bench.end(tag, Verdict::Answers, SECOND);
-        bench.pass(after - Duration::from_nanos(1));
-        bench.end_of(100, Verdict::Answers, SECOND);
-        bench.end_of(200, Verdict::Answers, SECOND);
-        bench.pass(after - Duration::from_nanos(1));
-        bench.limiter.forget(bench.now, after);
-        assert_eq!(
-            bench.deal(&[waits(100, 1), waits(200, 1), waits(300, 1)]),
-            [300, 200, 100]
-        );
+        assert!(bench.limiter.tenants.is_empty() && bench.limiter.receivers.is_empty());
     }
 }
 
@@ -585,7 +624,7 @@ proptest! {
         (in_flight, slow_in_flight, window) in (1_usize..40, 0_usize..80, 1_usize..20),
         steps in prop::collection::vec((0_u32..5, 0_u32..4, 0_u8..6, 0_u64..400), 1..150),
     ) {
-        let bounds = Bounds { window, longest_backoff: SECOND, in_flight, slow_in_flight };
+        let bounds = Bounds { window, longest_backoff: SECOND, in_flight, slow_in_flight, ..BOUNDS };
         let (mut limiter, mut now) = (Limiter::default(), Instant::now());
         let mut out: BTreeMap<u64, (u32, Instant)> = BTreeMap::new();
         let mut last_tag = 0;
@@ -600,7 +639,7 @@ proptest! {
                     for n in &dealt.threads {
                         last_tag += 1;
                         let installation = waiting[*n].installation;
-                        limiter.started(last_tag, installation / 100, installation, now, bounds);
+                        limiter.started(last_tag, request(installation, 0), now, bounds);
                         out.insert(last_tag, (installation, now));
                     }
                     prop_assert!(out.len() <= in_flight + slow_in_flight);
