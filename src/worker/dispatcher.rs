@@ -96,6 +96,11 @@ impl Dispatcher {
         self.preparer.forget_warnings();
     }
 
+    /// Whether there are outcomes to settle.
+    pub fn has_outcomes(&self) -> bool {
+        self.threads.has_outcomes()
+    }
+
     /// How long the worker may wait for its latch.
     pub fn timeout(&self) -> Duration {
         let now = Instant::now();

@@ -10,7 +10,7 @@ use pgrx::prelude::*;
 use super::connection::connect;
 use super::dispatcher::{Dispatcher, Tick};
 use super::foreign_keys_schedule::ForeignKeysSchedule;
-use super::latch::{set_up_signals, wait};
+use super::latch::{Woken, set_up_signals, wait};
 use super::lock::{self, Lock};
 use super::registration::preloaded;
 use super::transaction::{self, Failure};
@@ -21,6 +21,8 @@ use crate::{error, instance};
 /// and at most.
 const FIRST_TIMEOUT: Duration = Duration::from_millis(100);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often outcomes of slow requests are looked for.
+const SLOW_OUTCOMES_EVERY: Duration = Duration::from_millis(25);
 /// DDL that keeps the worker out for longer is worth a line in the server log, and again after each
 /// doubling.
 const LONG_BLOCKED: Duration = Duration::from_secs(5);
@@ -119,12 +121,30 @@ fn serve(extension: pg_sys::Oid) {
             return;
         }
         let started = Instant::now();
-        wait(timeout);
+        wait_for_work(&dispatcher, timeout);
         // Commits must not turn a failing queue into a busy loop.
         while failures > 0 && started.elapsed() < timeout {
             wait(timeout.saturating_sub(started.elapsed()));
         }
         dispatcher.reload();
+    }
+}
+
+/// Waits for the latch, the timeout, or outcomes of slow requests. Those do not set the latch: a look at the queue
+/// for each of them would cost more than it brings, and keep commits waiting.
+fn wait_for_work(dispatcher: &Dispatcher, timeout: Duration) {
+    let started = Instant::now();
+    loop {
+        let left = timeout.saturating_sub(started.elapsed());
+        let nap = if dispatcher.in_flight() > 0 {
+            left.min(SLOW_OUTCOMES_EVERY)
+        } else {
+            left
+        };
+        let woken = wait(nap);
+        if woken == Woken::Latch || started.elapsed() >= timeout || dispatcher.has_outcomes() {
+            return;
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use plugin_webhooks_core::address_policy::AllowedNetworks;
+use plugin_webhooks_core::limiter;
 use plugin_webhooks_core::request::Request;
 use plugin_webhooks_core::sender::{Outcome, Sender, SenderConfig};
 
@@ -53,6 +54,12 @@ impl Threads {
         });
     }
 
+    /// Whether outcomes have arrived. Those of slow requests wake nobody.
+    pub fn has_outcomes(&self) -> bool {
+        let mut senders = self.sender.iter().chain(&self.retired);
+        senders.any(Sender::has_outcomes)
+    }
+
     /// Takes the outcomes that have arrived.
     pub fn take_outcomes(&mut self) -> Vec<(u64, Outcome)> {
         let mut outcomes = Vec::new();
@@ -92,6 +99,7 @@ fn start_sender(settings: &WorkerSettings) -> Option<Sender> {
                     show_internal_bodies: settings.show_internal_bodies,
                     extra_ca_pem,
                     connect_timeout: settings.connect_timeout,
+                    announced_within: limiter::SLOW_AFTER,
                 },
                 wake_main_thread,
             )

@@ -14,6 +14,6 @@ mod tests;
 pub use self::{
     bounds::Bounds,
     deal::{Dealt, Waiting},
-    receiver::Verdict,
+    receiver::{SLOW_AFTER, Verdict},
     state::{Limiter, Permits, Request},
 };

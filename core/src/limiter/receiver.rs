@@ -10,7 +10,7 @@ const TROUBLED_AFTER: u32 = 3;
 /// The backoff after that; it doubles with each further failure, up to [`Bounds::longest_backoff`].
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 /// A request that is out for this long waits for its receiver and not for us.
-pub(super) const SLOW_AFTER: Duration = Duration::from_millis(250);
+pub const SLOW_AFTER: Duration = Duration::from_millis(250);
 /// An answer widens the window if it came within this time. More requests at once to one that takes longer
 /// hold more threads and deliver little more.
 const WIDENS_WITHIN: Duration = Duration::from_secs(1);

@@ -19,4 +19,6 @@ pub struct SenderConfig {
     /// Longest time to look the host name up, and then again to connect including TLS. The timeout
     /// of the endpoint bounds the whole attempt as well.
     pub connect_timeout: Duration,
+    /// The end of an attempt that took longer is not announced: whoever wants its outcome looks for it.
+    pub announced_within: Duration,
 }

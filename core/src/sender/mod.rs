@@ -78,9 +78,9 @@ pub struct Sender {
 impl Sender {
     /// Gets ready for up to `config.threads` threads, named `webhook-sender`.
     ///
-    /// `notify` is called by one of them when the first outcome becomes available after all
-    /// earlier ones were taken: on each call take outcomes until there is none. It is called with
-    /// no lock held.
+    /// `notify` is called by one of them when the first outcome of an attempt that took no longer than
+    /// `config.announced_within` becomes available after all earlier ones were taken: on each call
+    /// take outcomes until there is none. It is called with no lock held.
     ///
     /// Threads, and those that they start for name lookups, inherit the signal mask of the caller of
     /// [`Sender::submit`].
@@ -92,13 +92,15 @@ impl Sender {
         notify: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, StartError> {
         let client = Client::new(&config).map_err(StartError::BadCertificate)?;
-        Self::with_attempt(config.threads, notify, move |request| {
+        let within = config.announced_within;
+        Self::with_attempt(config.threads, within, notify, move |request| {
             client.attempt(request)
         })
     }
 
     fn with_attempt(
         threads: usize,
+        announced_within: Duration,
         notify: impl Fn() + Send + Sync + 'static,
         attempt: impl Fn(&Request) -> Exchange + Send + Sync + 'static,
     ) -> Result<Self, StartError> {
@@ -106,9 +108,10 @@ impl Sender {
             return Err(StartError::NoThreads);
         }
         let outcomes = Arc::new(Outcomes {
-            queue: Mutex::default(),
+            ended: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
+            announced_within,
             notify: Box::new(notify),
         });
         let limits = Limits {
@@ -145,9 +148,18 @@ impl Sender {
 
     /// Takes the next outcome, in the order in which attempts end. Never blocks.
     pub fn try_recv(&self) -> Option<(u64, Outcome)> {
-        let outcome = lock(&self.outcomes.queue).pop_front()?;
+        let mut ended = lock(&self.outcomes.ended);
+        let outcome = ended.queue.pop_front();
+        ended.announced &= !ended.queue.is_empty();
+        drop(ended);
+        let outcome = outcome?;
         self.outcomes.in_flight.fetch_sub(1, Ordering::Relaxed);
         Some(outcome)
+    }
+
+    /// Whether there are outcomes to take.
+    pub fn has_outcomes(&self) -> bool {
+        !lock(&self.outcomes.ended).queue.is_empty()
     }
 
     /// Requests submitted whose outcome was not received yet.
@@ -173,21 +185,30 @@ impl fmt::Debug for Sender {
 
 /// What the threads have finished.
 struct Outcomes {
-    queue: Mutex<VecDeque<(u64, Outcome)>>,
+    ended: Mutex<Ended>,
     /// Submitted and not received back.
     in_flight: AtomicUsize,
     /// Nobody will receive any more.
     closed: AtomicBool,
+    announced_within: Duration,
     notify: Box<dyn Fn() + Send + Sync>,
+}
+
+#[derive(Default)]
+struct Ended {
+    queue: VecDeque<(u64, Outcome)>,
+    /// Whoever takes outcomes was told, and has not taken all since.
+    announced: bool,
 }
 
 impl Outcomes {
     fn report(&self, tag: u64, outcome: Outcome) {
-        let mut queue = lock(&self.queue);
-        let first = queue.is_empty();
-        queue.push_back((tag, outcome));
-        drop(queue);
-        if first && !self.closed.load(Ordering::Relaxed) {
+        let mut ended = lock(&self.ended);
+        let announce = !ended.announced && outcome.duration <= self.announced_within;
+        ended.announced |= announce;
+        ended.queue.push_back((tag, outcome));
+        drop(ended);
+        if announce && !self.closed.load(Ordering::Relaxed) {
             no_panic(|| (self.notify)());
         }
     }
@@ -260,7 +281,7 @@ mod tests {
         let (notify, notified) = mpsc::channel();
         let attempt = |_: &Request| panic!("a test's panic");
         let notify = move || notify.send(()).unwrap();
-        let sender = Sender::with_attempt(1, notify, attempt).unwrap();
+        let sender = Sender::with_attempt(1, Duration::MAX, notify, attempt).unwrap();
         for tag in 0..3 {
             sender.submit(tag, request());
             notified.recv_timeout(PATIENCE).unwrap();
@@ -274,12 +295,42 @@ mod tests {
     #[test]
     fn a_panic_in_notify_loses_nothing() {
         let notify = || panic!("a test's panic");
-        let sender = Sender::with_attempt(1, notify, |_| answer(200)).unwrap();
+        let sender = Sender::with_attempt(1, Duration::MAX, notify, |_| answer(200)).unwrap();
         sender.submit(1, request());
         sender.submit(2, request());
-        until(|| lock(&sender.outcomes.queue).len() == 2);
+        until(|| lock(&sender.outcomes.ended).queue.len() == 2);
         assert_eq!(sender.try_recv().unwrap().0, 1);
         assert_eq!(sender.try_recv().unwrap().0, 2);
+    }
+
+    #[test]
+    fn a_slow_attempt_is_not_announced_and_hides_no_prompt_one() {
+        let (notify, notified) = mpsc::channel();
+        let notify = move || notify.send(()).unwrap();
+        let limit = Duration::from_millis(500);
+        let sender = Sender::with_attempt(2, limit, notify, move |request| {
+            if request.body == "slow" {
+                thread::sleep(limit + Duration::from_millis(1));
+            }
+            answer(200)
+        });
+        let sender = sender.unwrap();
+        for round in 0..2 {
+            let slow = Request {
+                body: "slow".to_owned(),
+                ..request()
+            };
+            sender.submit(round, slow);
+            until(|| sender.has_outcomes());
+            assert!(notified.try_recv().is_err());
+            sender.submit(9, request());
+            notified.recv_timeout(PATIENCE).unwrap();
+            let tags: Vec<u64> = std::iter::from_fn(|| sender.try_recv())
+                .map(|(tag, _)| tag)
+                .collect();
+            assert_eq!(tags, [round, 9]);
+            assert!(!sender.has_outcomes());
+        }
     }
 
     #[test]
@@ -289,12 +340,12 @@ mod tests {
         let notify = move || {
             counter.fetch_add(1, Ordering::SeqCst);
         };
-        let sender = Sender::with_attempt(4, notify, |_| answer(204)).unwrap();
+        let sender = Sender::with_attempt(4, Duration::MAX, notify, |_| answer(204)).unwrap();
         for round in 1..=2 {
             for tag in 0..100 {
                 sender.submit(tag, request());
             }
-            until(|| lock(&sender.outcomes.queue).len() == 100);
+            until(|| lock(&sender.outcomes.ended).queue.len() == 100);
             until(|| calls.load(Ordering::SeqCst) == round);
             while sender.try_recv().is_some() {}
         }
@@ -310,14 +361,14 @@ mod tests {
             inside.wait();
             answer(200)
         };
-        let sender = Sender::with_attempt(2, || (), attempt).unwrap();
+        let sender = Sender::with_attempt(2, Duration::MAX, || (), attempt).unwrap();
         assert_eq!(sender.in_flight(), 0);
         sender.submit(1, request());
         sender.submit(2, request());
         assert_eq!(sender.in_flight(), 2);
         assert!(sender.try_recv().is_none());
         gate.wait();
-        until(|| lock(&sender.outcomes.queue).len() == 2);
+        until(|| lock(&sender.outcomes.ended).queue.len() == 2);
         assert_eq!(sender.in_flight(), 2);
         until(|| sender.try_recv().is_some());
         until(|| sender.try_recv().is_some());
@@ -338,7 +389,7 @@ mod tests {
         let announced = Arc::new(AtomicBool::new(false));
         let announce = Arc::clone(&announced);
         let notify = move || announce.store(true, Ordering::SeqCst);
-        let sender = Sender::with_attempt(2, notify, attempt).unwrap();
+        let sender = Sender::with_attempt(2, Duration::MAX, notify, attempt).unwrap();
         (0..10).for_each(|tag| sender.submit(tag, request()));
         let outcomes = Arc::clone(&sender.outcomes);
         until(|| taken.load(Ordering::SeqCst) == 2);
@@ -347,7 +398,7 @@ mod tests {
         assert!(start.elapsed() < Duration::from_secs(1));
         drop(release);
         until(|| Arc::strong_count(&outcomes) == 1);
-        assert_eq!(lock(&outcomes.queue).len(), 2);
+        assert_eq!(lock(&outcomes.ended).queue.len(), 2);
         assert!(!announced.load(Ordering::SeqCst));
     }
 
@@ -359,13 +410,14 @@ mod tests {
             show_internal_bodies: true,
             extra_ca_pem: Some(pem.as_bytes().to_vec()),
             connect_timeout: PATIENCE,
+            announced_within: PATIENCE,
         };
         let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         for pem in ["", "nonsense", broken, "-----BEGIN CERTIFICATE-----\n!"] {
             let error = Sender::start(config(1, pem), || ()).unwrap_err();
             assert!(matches!(error, StartError::BadCertificate(_)), "{pem}");
         }
-        let error = Sender::with_attempt(0, || (), |_| answer(200)).unwrap_err();
+        let error = Sender::with_attempt(0, Duration::MAX, || (), |_| answer(200)).unwrap_err();
         assert!(matches!(error, StartError::NoThreads));
     }
 }

@@ -66,6 +66,7 @@ impl Bench {
             show_internal_bodies: true,
             extra_ca_pem: extra_ca_pem.map(String::into_bytes),
             connect_timeout: Duration::from_secs(5),
+            announced_within: Duration::MAX,
         })
     }
 
@@ -77,6 +78,7 @@ impl Bench {
             show_internal_bodies: false,
             extra_ca_pem: None,
             connect_timeout: Duration::from_secs(5),
+            announced_within: Duration::MAX,
         })
     }
 
