@@ -499,6 +499,8 @@ mod threads {
         }
         assert_eq!(bench.limiter.bytes_to_claim(BOUNDS), 56 * MB);
         assert_eq!(bench.deal(&[large]), [100]);
+        bench.start_large(301, 57 * MB);
+        assert_eq!(bench.deal(&[large]), [100], "it has none any more");
     }
 
     #[test]
