@@ -32,6 +32,12 @@ mod tests {
         operator().run(&format!("create schema {name}"));
     }
 
+    /// Functions of the host, which count from then on.
+    fn host(sql: &str) {
+        operator().run(sql);
+        operator().run("select plugin_webhooks.attach_host()");
+    }
+
     #[pg_extern]
     fn the_user_is_claim_sub() {
         open_caller_functions();
@@ -139,7 +145,7 @@ mod tests {
         open_caller_functions();
         let hosts = uuid();
         schema("auth");
-        operator().run(&format!(
+        host(&format!(
             "create function auth.uid() returns uuid language sql stable as $$ select '{hosts}'::uuid $$"
         ));
         assert_eq!(tenant.admin.optional(USER), Some(hosts.clone()));
@@ -151,7 +157,7 @@ mod tests {
             operator().value("select installed_by from int.plugin_installations"),
             hosts
         );
-        operator().run(
+        host(
             "create or replace function auth.uid() returns uuid language sql stable as $$ select null::uuid $$",
         );
         assert_eq!(tenant.admin.optional(USER), None);
@@ -167,7 +173,7 @@ mod tests {
     fn a_writer_without_rights_on_the_hosts_schemas_can_write() {
         let user = uuid();
         schema("auth");
-        operator().run(&format!(
+        host(&format!(
             "create function auth.uid() returns uuid language sql stable as $$ select '{user}'::uuid $$"
         ));
         operator().run("revoke all on function auth.uid() from public");
@@ -189,7 +195,7 @@ mod tests {
         let other = uuid();
         schema("authz");
         let context = |tenant: &str| {
-            operator().run(&format!(
+            host(&format!(
                 "create or replace function authz.get_current_tenant_id() returns uuid language sql stable
                  as $$ select {tenant}::uuid $$"
             ));
@@ -214,7 +220,7 @@ mod tests {
         let member = Caller::member(&tenant.id);
         schema("authz");
         let allow = |answer: &str| {
-            operator().run(&format!(
+            host(&format!(
                 "create or replace function authz.has_permission(p_user uuid, p_tenant uuid, p_permission text)
                  returns boolean language sql stable as $$ select {answer} $$"
             ));
@@ -238,7 +244,7 @@ mod tests {
         let tenant = Tenant::with_plugin("crm");
         schema("authz");
         let member = |answer: &str| {
-            operator().run(&format!(
+            host(&format!(
                 "create or replace function authz.is_tenant_member(p_user uuid, p_tenant uuid)
                  returns boolean language sql stable as $$ select {answer} $$"
             ));
@@ -257,7 +263,7 @@ mod tests {
         let user = uuid();
         schema("authz");
         let setup = |body: &str| {
-            operator().run(&format!(
+            host(&format!(
                 "create or replace function authz.rpc_setup(p_tenant uuid, p_permission text) returns uuid
                  language plpgsql as $$ begin {body} end $$"
             ));
@@ -298,7 +304,7 @@ mod tests {
             "create table util.asked (operation text, max int, minutes int, user_id uuid, tenant_id uuid)",
         );
         let limit = |answer: &str| {
-            operator().run(&format!(
+            host(&format!(
                 "create or replace function util.check_rate_limit(p_operation text, p_key text, p_max int, \
                 p_minutes int,
                      p_user uuid, p_tenant uuid) returns boolean language plpgsql as

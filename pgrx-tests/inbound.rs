@@ -283,7 +283,12 @@ mod tests {
             assert!(failure.message.contains(object), "{object}: {failure:?}");
         }
         operator().run("create schema app");
-        operator().run("create table app.work_orders (id uuid)");
+        operator().run(
+            "create table app.work_orders (id uuid, tenant_id uuid, title text, description text, priority text,
+                 maintenance_type text, assigned_to uuid, location_id uuid, asset_id uuid, due_date timestamptz,
+                 pm_schedule_id uuid, project_id uuid, status text)",
+        );
+        operator().run("select plugin_webhooks.attach_host()");
         let failure = refused(&desk, payload, "0A000");
         assert!(!failure.message.contains("app.work_orders"), "{failure:?}");
         assert!(failure.message.contains("app.assets"), "{failure:?}");

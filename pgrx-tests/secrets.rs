@@ -404,6 +404,7 @@ mod tests {
              select * from (values ('crm', 'from vault'), ('empty', ''), ('null', null), ('twice', 'a'), ('twice', 'a'))
                  as s (name, decrypted_secret)",
         );
+        operator().run("select plugin_webhooks.attach_host()");
         for (name, expected) in [
             ("crm", Some("from vault")),
             ("only_here", None),

@@ -87,6 +87,8 @@ pub enum Error {
     },
     /// The host's objects that are missing.
     MissingHost(Vec<&'static str>),
+    /// An object of the host that is not what was bound.
+    HostChanged(&'static str),
     BuiltInAction(String),
     /// A function that cannot handle an action.
     HandlerShape(String),
@@ -163,7 +165,7 @@ impl Error {
             // 42P13
             Self::HandlerShape(_) => Code::ERRCODE_INVALID_FUNCTION_DEFINITION,
             // 55000
-            Self::SecretKey { .. } | Self::SecretUnreadable(_) => {
+            Self::SecretKey { .. } | Self::SecretUnreadable(_) | Self::HostChanged(_) => {
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
             }
             // 42809
@@ -222,9 +224,10 @@ impl Error {
                 owner, rows, most, ..
             } => format!("the {owner} has too many {rows}: at most {most}"),
             Self::MissingHost(objects) => format!(
-                "work_order.create needs {}, which this database does not have",
+                "work_order.create needs {}, which this database does not have or does not trust",
                 objects.join(", ")
             ),
+            Self::HostChanged(object) => format!("{object} is not what it was when it was bound"),
             Self::BuiltInAction(action) => format!("action {} is built in", quoted(action)),
             Self::HandlerShape(handler) => format!("{handler} cannot handle an action"),
             Self::SecretKey { message, .. } => message.clone(),
@@ -275,7 +278,12 @@ impl Error {
             Self::TooLong(_) => "Send less, and no numbers with huge exponents.",
             Self::TooLarge { .. } => "Shorten it.",
             Self::MissingHost(_) => {
-                "Register an action of your own with plugin_webhooks.register_action."
+                "The view plugin_webhooks.host_objects says why. Or register an action of your own with \
+                 plugin_webhooks.register_action."
+            }
+            Self::HostChanged(_) => {
+                "Ask the administrator of the database to look at the view plugin_webhooks.host_objects, and to \
+                 run: SELECT plugin_webhooks.attach_host()"
             }
             Self::BuiltInAction(_) => "Choose another name.",
             Self::HandlerShape(_) => {

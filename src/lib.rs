@@ -10,6 +10,7 @@ mod change;
 mod compat;
 mod delivery;
 mod error;
+mod host;
 mod inbound;
 mod inbound_ids;
 mod instance;
@@ -58,9 +59,19 @@ extension_sql_file!(
     requires = ["caller"]
 );
 extension_sql_file!(
+    "../sql/install/12_host_candidates.sql",
+    name = "host_candidates",
+    requires = ["trigger_functions"]
+);
+extension_sql_file!(
+    "../sql/install/13_host.sql",
+    name = "host",
+    requires = ["host_candidates"]
+);
+extension_sql_file!(
     "../sql/install/20_plugins.sql",
     name = "plugins",
-    requires = ["trigger_functions"]
+    requires = ["host"]
 );
 extension_sql_file!(
     "../sql/install/21_plugin_installations.sql",

@@ -12,6 +12,7 @@ pub const ATTEMPTS: TableName<'static> = TableName::new(c"int", c"plugin_deliver
 pub const ENTITY_CHANGES: TableName<'static> = TableName::new(c"audit", c"entity_changes");
 pub const SECRETS: TableName<'static> = TableName::new(c"plugin_webhooks", c"secrets");
 pub const INBOUND_IDS: TableName<'static> = TableName::new(c"plugin_webhooks", c"inbound_ids");
+pub const HOST_BINDINGS: TableName<'static> = TableName::new(c"plugin_webhooks", c"host_bindings");
 pub const INSTANCE: TableName<'static> = TableName::new(c"plugin_webhooks", c"instance");
 pub const ACTIONS: TableName<'static> = TableName::new(c"plugin_webhooks", c"actions");
 pub const RATE_LIMITS: TableName<'static> = TableName::new(c"plugin_webhooks", c"rate_limits");

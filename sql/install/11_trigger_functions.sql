@@ -22,7 +22,8 @@ CREATE OR REPLACE FUNCTION int.forget_subscriptions() RETURNS trigger
     LANGUAGE c VOLATILE
     AS 'MODULE_PATHNAME', 'forget_subscriptions_wrapper';
 COMMENT ON FUNCTION int.forget_subscriptions() IS
-    'Trigger function of the tables that subscriptions come from: at commit, lets every session read them again.';
+    'Trigger function of tables that sessions remember, those of subscriptions and of the bound objects of the host: '
+    'at commit, lets every session read them again.';
 
 CREATE OR REPLACE FUNCTION plugin_webhooks.adopt() RETURNS trigger
     LANGUAGE c VOLATILE

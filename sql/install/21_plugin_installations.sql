@@ -42,7 +42,8 @@ SELECT pg_catalog.pg_extension_config_dump('int.plugin_installations', '');
 -- The host's tenants and users, where it has such tables. A dump does not carry these: 50_references.sql has what does.
 DO $$
 BEGIN
-    IF pg_catalog.to_regclass('app.tenants') IS NOT NULL AND NOT EXISTS (
+    IF EXISTS (SELECT FROM plugin_webhooks.host_objects AS h WHERE h.object = 'app.tenants' AND h.status = 'bound')
+       AND NOT EXISTS (
         SELECT FROM pg_catalog.pg_constraint AS c
         JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey)
         WHERE c.conrelid = 'int.plugin_installations'::regclass AND a.attname = 'tenant_id'
@@ -51,7 +52,8 @@ BEGIN
         ALTER TABLE int.plugin_installations ADD CONSTRAINT plugin_installations_tenant_id_fkey
             FOREIGN KEY (tenant_id) REFERENCES app.tenants (id) ON DELETE CASCADE;
     END IF;
-    IF pg_catalog.to_regclass('auth.users') IS NOT NULL AND NOT EXISTS (
+    IF EXISTS (SELECT FROM plugin_webhooks.host_objects AS h WHERE h.object = 'auth.users' AND h.status = 'bound')
+       AND NOT EXISTS (
         SELECT FROM pg_catalog.pg_constraint AS c
         JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey)
         WHERE c.conrelid = 'int.plugin_installations'::regclass AND a.attname = 'installed_by'

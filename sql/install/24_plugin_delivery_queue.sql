@@ -75,7 +75,8 @@ SELECT pg_catalog.pg_extension_config_dump('int.plugin_delivery_queue', '');
 -- The host's tenants, where it has such a table.
 DO $$
 BEGIN
-    IF pg_catalog.to_regclass('app.tenants') IS NOT NULL AND NOT EXISTS (
+    IF EXISTS (SELECT FROM plugin_webhooks.host_objects AS h WHERE h.object = 'app.tenants' AND h.status = 'bound')
+       AND NOT EXISTS (
         SELECT FROM pg_catalog.pg_constraint AS c
         JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey)
         WHERE c.conrelid = 'int.plugin_delivery_queue'::regclass AND a.attname = 'tenant_id'

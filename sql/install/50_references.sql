@@ -2,14 +2,28 @@
 -- host's own tables are dumped: those stand for the foreign keys to the host. The foreign keys among the
 -- extension's tables are made by CREATE EXTENSION, and off until the data is active here.
 
-CREATE OR REPLACE FUNCTION plugin_webhooks.attach_host() RETURNS void
+-- Of versions before 0.3, which asked for no trust.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_catalog.pg_depend AS d
+               JOIN pg_catalog.pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'plugin_webhooks'
+               WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.deptype = 'e'
+                 AND d.objid = pg_catalog.to_regprocedure('plugin_webhooks.attach_host()')) THEN
+        DROP FUNCTION plugin_webhooks.attach_host();
+    END IF;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION plugin_webhooks.attach_host(trusted_owners text[] DEFAULT '{}') RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
-    wanted record;
-    name   text;
-    action text;
+    wanted  record;
+    name    text;
+    action  text;
+    ignored record;
 BEGIN
+    PERFORM plugin_webhooks.bind_host(trusted_owners);
     FOR wanted IN
         WITH member AS (
             SELECT d.objid FROM pg_catalog.pg_depend AS d
@@ -30,16 +44,16 @@ BEGIN
           AND c.conrelid IN (SELECT m.objid FROM member AS m)
           AND c.confrelid NOT IN (SELECT m.objid FROM member AS m)
         UNION
-        SELECT pg_catalog.to_regclass(w.host), 'id', 'int', w.table_name, w.column_name, w.action
+        SELECT b.object_oid::regclass, 'id', 'int', w.table_name, w.column_name, w.action
         FROM (VALUES ('app.tenants'::text, 'plugin_installations'::text, 'tenant_id'::text, 'CASCADE'::text),
                      ('app.tenants', 'plugin_delivery_queue', 'tenant_id', 'CASCADE'),
                      ('auth.users', 'plugin_installations', 'installed_by', 'SET NULL')
              ) AS w (host, table_name, column_name, action)
-        WHERE pg_catalog.to_regclass(w.host) IS NOT NULL
-          -- A foreign key that is there says how; this is for when there is none.
-          AND NOT EXISTS (
+        JOIN plugin_webhooks.host_bindings AS b ON b.object = w.host
+        -- A foreign key that is there says how; this is for when there is none.
+        WHERE NOT EXISTS (
               SELECT FROM pg_catalog.pg_constraint AS c
-              WHERE c.contype = 'f' AND c.confrelid = pg_catalog.to_regclass(w.host)
+              WHERE c.contype = 'f' AND c.confrelid = b.object_oid
                 AND c.conrelid = pg_catalog.to_regclass('int.' || w.table_name)
                 AND c.conkey = ARRAY(SELECT a.attnum FROM pg_catalog.pg_attribute AS a
                                      WHERE a.attrelid = c.conrelid AND a.attname = w.column_name))
@@ -57,12 +71,27 @@ BEGIN
         EXECUTE pg_catalog.format('ALTER TRIGGER %I ON %s DEPENDS ON EXTENSION plugin_webhooks',
             name || '_all', wanted.host);
     END LOOP;
+
+    SELECT pg_catalog.string_agg(pg_catalog.format('%s of %s', o.object, o.owner), ', ') AS objects,
+           pg_catalog.string_agg(pg_catalog.format('%s: %s', o.object, o.reason), E'\n') AS reasons
+    INTO ignored FROM plugin_webhooks.host_objects AS o WHERE o.status = 'ignored';
+    IF ignored.objects IS NOT NULL THEN
+        RAISE WARNING 'plugin_webhooks does not use these objects of the host: %', ignored.objects
+            USING DETAIL = ignored.reasons,
+                  HINT = 'Their owners would decide who a caller is, or hand out secrets. To trust some of them: '
+                         'SELECT plugin_webhooks.attach_host(ARRAY[''owner'']). '
+                         'plugin_webhooks.host_objects lists what is used.';
+    END IF;
 END
 $$;
-COMMENT ON FUNCTION plugin_webhooks.attach_host() IS
-    'Ties installations and deliveries to the host''s tenants and users (app.tenants, auth.users) by triggers on '
-    'these tables, which a dump carries. CREATE EXTENSION calls it; call it again when these tables appear later. '
-    'Executable by the owner only.';
+COMMENT ON FUNCTION plugin_webhooks.attach_host(text[]) IS
+    'Binds the host''s objects that are there now and to be trusted; plugin_webhooks.host_objects lists them. Trusted '
+    'are a superuser, the database''s owner, the owner of a former system that was taken over, members of a '
+    'superuser''s extension, whoever owns an object in a superuser''s schema where PUBLIC may create nothing, and '
+    'trusted_owners, which later calls remember; the schema must belong to the same owner, a superuser or one of '
+    'trusted_owners. Then ties installations and deliveries to the host''s tenants and users (app.tenants, auth.users) '
+    'by triggers on these tables, which a dump carries. CREATE EXTENSION and resume() call it; call it again when the '
+    'host has changed. Raises 42501 for who is no superuser, 42704 for an unknown role. Executable by the owner only.';
 
 CREATE OR REPLACE FUNCTION plugin_webhooks.check_foreign_keys(enabled boolean) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp

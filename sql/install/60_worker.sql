@@ -51,7 +51,8 @@ CREATE OR REPLACE FUNCTION plugin_webhooks.schedule_processor(schedule text DEFA
 DECLARE
     job_id bigint;
 BEGIN
-    IF pg_catalog.to_regprocedure('cron.schedule(text,text,text)') IS NULL THEN
+    IF NOT EXISTS (SELECT FROM plugin_webhooks.host_objects AS h
+                   WHERE h.object = 'cron.schedule(text,text,text)' AND h.status = 'bound') THEN
         RAISE EXCEPTION 'pg_cron is not installed in database %', pg_catalog.current_database()
             USING ERRCODE = 'feature_not_supported',
                   HINT = 'CREATE EXTENSION pg_cron here, or use cron.schedule_in_database '

@@ -35,6 +35,7 @@ CREATE OR REPLACE FUNCTION plugin_webhooks.grant_to_roles() RETURNS text[]
     AS $$
 DECLARE
     granted  text[] := '{}';
+    withheld text[] := '{}';
     cron_job record;
 BEGIN
     IF pg_catalog.to_regrole('anon') IS NOT NULL THEN
@@ -118,26 +119,46 @@ BEGIN
         granted := granted || 'service_role'::text;
     END IF;
 
-    -- The role that pg_cron runs the processor as.
-    IF pg_catalog.to_regclass('cron.job') IS NOT NULL THEN
+    -- The role that pg_cron runs the processor as. Who may schedule a job may call it by this name: that alone gives
+    -- a role nothing.
+    IF EXISTS (SELECT FROM plugin_webhooks.host_objects AS h WHERE h.object = 'cron.job' AND h.status = 'bound') THEN
         FOR cron_job IN EXECUTE
-            'SELECT DISTINCT j.username::text AS role_name FROM cron.job AS j
-             WHERE j.jobname = ''plugin_webhook_process''
-               AND pg_catalog.to_regrole(pg_catalog.quote_ident(j.username)) IS NOT NULL'
+            'SELECT DISTINCT r.rolname::text AS role_name, r.rolsuper OR r.rolname = ''service_role''
+                    OR r.oid = (SELECT d.datdba FROM pg_catalog.pg_database AS d
+                                WHERE d.datname = pg_catalog.current_database())
+                    OR r.oid = (SELECT c.relowner FROM pg_catalog.pg_class AS c
+                                WHERE c.oid = ''int.plugins''::pg_catalog.regclass)
+                    OR pg_catalog.has_function_privilege(r.oid,
+                        ''public.rpc_process_plugin_deliveries(integer)'', ''EXECUTE'') AS trusted
+             FROM cron.job AS j JOIN pg_catalog.pg_roles AS r ON r.rolname = j.username::text
+             WHERE j.jobname = ''plugin_webhook_process'' AND j.command ILIKE $1'
+            USING '%rpc_process_plugin_deliveries%'
         LOOP
+            IF NOT cron_job.trusted THEN
+                withheld := withheld || pg_catalog.quote_ident(cron_job.role_name);
+                CONTINUE;
+            END IF;
             PERFORM plugin_webhooks.grant_on_schema('public', cron_job.role_name);
             EXECUTE pg_catalog.format(
                 'GRANT EXECUTE ON FUNCTION public.rpc_process_plugin_deliveries(integer) TO %I', cron_job.role_name);
             granted := granted || cron_job.role_name;
         END LOOP;
     END IF;
+    IF withheld <> '{}' THEN
+        RAISE NOTICE 'pg_cron runs plugin_webhook_process as %, who may not execute the processor',
+                pg_catalog.array_to_string(withheld, ', ')
+            USING HINT = pg_catalog.format('If that is as it should be: GRANT USAGE ON SCHEMA public TO %1$s; '
+                'GRANT EXECUTE ON FUNCTION public.rpc_process_plugin_deliveries(integer) TO %1$s;',
+                pg_catalog.array_to_string(withheld, ', '));
+    END IF;
     RETURN granted;
 END
 $$;
 COMMENT ON FUNCTION plugin_webhooks.grant_to_roles() IS
-    'Grants anon, authenticated, service_role and pg_cron''s role what the interface gives them, as far as these '
-    'roles exist, with their row policies; returns the roles granted. CREATE EXTENSION calls it; call it again when a '
-    'role appears later. Executable by the owner only.';
+    'Grants anon, authenticated and service_role what the interface gives them, as far as these roles exist, with '
+    'their row policies, and the role of the pg_cron job plugin_webhook_process the processor if it is a superuser, '
+    'the owner of the database or of the tables, or service_role; returns the roles granted. CREATE EXTENSION calls '
+    'it; call it again when a role appears later. Executable by the owner only.';
 
 -- Owners: see plugin_webhooks.member_owners.
 DO $$

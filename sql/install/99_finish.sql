@@ -57,8 +57,10 @@ DO $$
 DECLARE
     scheduled boolean := false;
     silenced  boolean;
+    has_cron  CONSTANT boolean := EXISTS (
+        SELECT FROM plugin_webhooks.host_objects AS h WHERE h.object = 'cron.job' AND h.status = 'bound');
 BEGIN
-    IF pg_catalog.to_regclass('cron.job') IS NOT NULL THEN
+    IF has_cron THEN
         EXECUTE 'SELECT EXISTS (SELECT FROM cron.job WHERE command ILIKE ''%rpc_process_plugin_deliveries%'')'
             INTO scheduled;
     END IF;
@@ -69,7 +71,7 @@ BEGIN
         IF silenced THEN
             PERFORM pg_catalog.set_config('client_min_messages', 'notice', true);
         END IF;
-        IF pg_catalog.to_regclass('cron.job') IS NOT NULL THEN
+        IF has_cron THEN
             RAISE NOTICE 'nothing schedules the delivery processor yet: SELECT plugin_webhooks.schedule_processor();';
         ELSE
             RAISE NOTICE USING MESSAGE = 'nothing schedules the delivery processor yet: '

@@ -5,10 +5,10 @@ use std::ffi::{CStr, CString};
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use pgrx::{Uuid, pg_sys};
+use pgrx::pg_sys;
 use serde_json::Value;
 
-use crate::{caller, pg, settings, tables};
+use crate::{caller, host, pg, settings};
 
 /// In the setting's list, the address of the database's client.
 const CONNECTION: &str = "connection";
@@ -70,16 +70,9 @@ impl Origin {
                     .map(|address| address.to_string()),
             }
         });
-        let user = if asked.transaction.is_some() {
-            // Not every writer may use the host's schemas.
-            pg::as_owner_of(tables::ENTITY_CHANGES, || {
-                pg::run_kept("SELECT auth.uid()", &[], &[], |table| {
-                    table.first().get_one::<Uuid>()
-                })
-            })
-        } else {
-            caller::claimed_user()
-        };
+        // Where auth.uid() is not what was bound, writing goes on.
+        let hosts = host::user_id().ok().flatten();
+        let user = hosts.unwrap_or_else(caller::claimed_user);
         Origin {
             user: user.map(|user| *user.as_bytes()),
             ip_address: address.and_then(|address| pg::Varlena::inet(&address)),
@@ -114,7 +107,7 @@ impl Asked {
             legacy_user: pg::session_setting(c"request.jwt.claim.sub"),
             headers: pg::session_setting(c"request.headers"),
             address_from: settings::ip_address_from(),
-            transaction: caller::has_auth_uid().then_some(transaction),
+            transaction: host::usable(host::UID).map(|_| transaction),
         }
     }
 }

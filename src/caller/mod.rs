@@ -1,5 +1,5 @@
 //! Who calls and for which tenant (`context`, from `claims` without a host), what the caller may do
-//! (`permission`), how often (`rate_limit`). Asks the host's functions where they exist. Writes nothing but
+//! (`permission`), how often (`rate_limit`). Asks the host's functions where they are bound. Writes nothing but
 //! the counters of the limits.
 
 mod claims;
@@ -8,5 +8,4 @@ mod permission;
 pub mod rate_limit;
 
 pub use claims::{SETTING as CLAIMS_SETTING, user as claimed_user};
-pub use context::has_auth_uid;
 pub use permission::{Caller, authorize, is_member};

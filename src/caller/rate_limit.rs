@@ -5,7 +5,7 @@ use pgrx::{Uuid, pg_sys};
 
 use super::permission::Caller;
 use crate::error::{Error, Result};
-use crate::{pg, tables};
+use crate::{host, pg, tables};
 
 const PURGE: &str = "DELETE FROM plugin_webhooks.rate_limits AS r
      WHERE r.ctid = ANY (ARRAY(
@@ -86,21 +86,14 @@ impl RateLimit {
 
     /// What the host says; `None` where it has no such function. Its null allows.
     fn asked_host(&self, key: &str, user: Option<Uuid>, tenant: Uuid) -> Option<bool> {
-        if !pg::function_exists("util.check_rate_limit(text,text,integer,integer,uuid,uuid)") {
-            return None;
-        }
-        let allowed = pg::foreign_code(|| {
-            pg::write_returning::<bool>(
-                "SELECT util.check_rate_limit($1, $2, $3, 1, $4, $5)",
-                &[
-                    self.operation.into(),
-                    key.into(),
-                    self.max.into(),
-                    user.into(),
-                    tenant.into(),
-                ],
-            )
-        });
+        let allowed = host::usable(host::CHECK_RATE_LIMIT)?.call::<bool>(&[
+            self.operation.into(),
+            key.into(),
+            self.max.into(),
+            1.into(),
+            user.into(),
+            tenant.into(),
+        ]);
         Some(allowed.unwrap_or(true))
     }
 

@@ -24,6 +24,13 @@ fn resume() {
             become_active();
         }
     }
+    // A restore or pg_upgrade leaves nothing bound; the install script binds by itself.
+    if !pg::in_extension_script() {
+        pg::one::<bool>(
+            "SELECT true FROM (SELECT plugin_webhooks.attach_host()) AS x",
+            &[],
+        );
+    }
     wake_at_commit();
 }
 

@@ -10,24 +10,17 @@ use plugin_webhooks_core::endpoint;
 use crate::delivery::queue;
 use crate::limits::StoredConfig;
 use crate::tables;
-use crate::{pg, settings};
+use crate::{host, pg, settings};
 
 /// Ids of pg_net's requests that were answered 2xx.
 fn answered_by_pg_net() -> Vec<i64> {
-    if !pg::relation_exists("net._http_response") {
-        return Vec::new();
-    }
-    // Some other table of that name must not stop CREATE EXTENSION.
-    pg::caught(|| {
-        pg::as_owner_of(pg::TableName::new(c"net", c"_http_response"), || {
-            pg::one::<Vec<i64>>(
-                "SELECT pg_catalog.array_agg(r.id::bigint) FROM net._http_response AS r
-                 WHERE r.status_code BETWEEN 200 AND 299",
-                &[],
-            )
-        })
+    host::as_owner_of_member(host::PG_NET_RESPONSES, || {
+        pg::one::<Vec<i64>>(
+            "SELECT pg_catalog.array_agg(r.id) FROM net._http_response AS r
+             WHERE r.status_code BETWEEN 200 AND 299",
+            &[],
+        )
     })
-    .ok()
     .flatten()
     .unwrap_or_default()
 }

@@ -34,10 +34,11 @@ pub fn generation() -> u64 {
     GENERATION.get()
 }
 
-/// From now on, a change of this table starts a new generation.
-pub fn watch(relation: pg_sys::Oid) {
+/// From now on, a change of this table starts a new generation. True when it did so already.
+pub fn watch(relation: pg_sys::Oid) -> bool {
     let (word, bit) = place(relation);
-    WATCHED.with(|watched| watched[word].set(watched[word].get() | bit));
+    let before = WATCHED.with(|watched| watched[word].replace(watched[word].get() | bit));
+    before & bit != 0
 }
 
 /// Takes notice of what other sessions committed until now; cheap when there is nothing.

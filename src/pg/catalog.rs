@@ -6,8 +6,6 @@ use std::ffi::CStr;
 
 use pgrx::prelude::*;
 
-use super::spi::one;
-
 /// Oid of an extension in this database, or `None`. Made anew, it has another.
 pub fn extension(name: &CStr) -> Option<pg_sys::Oid> {
     // SAFETY: reads a C string; with missing_ok it does not raise.
@@ -56,15 +54,6 @@ pub fn relation(table: TableName<'_>) -> Option<pg_sys::Oid> {
     (oid != pg_sys::InvalidOid).then_some(oid)
 }
 
-/// Whether a relation of this name exists, e.g. `app.tenants`.
-pub fn relation_exists(name: &str) -> bool {
-    one::<pg_sys::Oid>(
-        "SELECT pg_catalog.to_regclass($1)::pg_catalog.oid",
-        &[name.into()],
-    )
-    .is_some()
-}
-
 /// What `read` takes from a tuple of a catalog cache, or `None` without one.
 ///
 /// # Safety
@@ -97,6 +86,13 @@ pub fn owner(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
     }
 }
 
+/// Oid of the extension that a relation is a member of, or `None`.
+pub fn extension_of_relation(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    // SAFETY: looks two oids up in a catalog.
+    let oid = unsafe { pg_sys::getExtensionOfObject(pg_sys::RelationRelationId, relation) };
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
 /// Name of a column, or `None`.
 pub fn column_name(relation: pg_sys::Oid, number: i16) -> Option<String> {
     // SAFETY: with missing_ok it returns null or a palloc'd C string.
@@ -104,33 +100,6 @@ pub fn column_name(relation: pg_sys::Oid, number: i16) -> Option<String> {
         let name = pg_sys::get_attname(relation, number, true);
         (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
     }
-}
-
-/// Whether a function of this signature exists, e.g. `auth.uid()`.
-pub fn function_exists(signature: &str) -> bool {
-    one::<pg_sys::Oid>(
-        "SELECT pg_catalog.to_regprocedure($1)::pg_catalog.oid",
-        &[signature.into()],
-    )
-    .is_some()
-}
-
-/// Oid of a function without arguments, or `None`.
-pub fn function_without_arguments(schema: &CStr, name: &CStr) -> Option<pg_sys::Oid> {
-    let namespace = namespace(schema)?;
-    // SAFETY: the keys are of the types of the cache's columns: a C string, an empty oidvector, an oid.
-    let oid = unsafe {
-        let arguments = pg_sys::buildoidvector(std::ptr::null(), 0);
-        pg_sys::GetSysCacheOid(
-            pg_sys::SysCacheIdentifier::PROCNAMEARGSNSP as i32,
-            pg_sys::Anum_pg_proc_oid as i16,
-            pg_sys::Datum::from(name.as_ptr()),
-            pg_sys::Datum::from(arguments),
-            pg_sys::Datum::from(namespace),
-            pg_sys::Datum::null(),
-        )
-    };
-    (oid != pg_sys::InvalidOid).then_some(oid)
 }
 
 /// Whether an SQL function is this symbol of a library, in this project its own.

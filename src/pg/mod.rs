@@ -9,6 +9,7 @@ pub mod version;
 
 mod bounded_jsonb;
 mod bounded_text;
+mod call;
 mod catalog;
 mod catch;
 mod databases;
@@ -29,9 +30,10 @@ mod trigger;
 
 pub use bounded_jsonb::BoundedJsonb;
 pub use bounded_text::{BoundedText, BoundedTexts};
+pub use call::{Call, call};
 pub use catalog::{
-    TableName, column_name, extension, function_exists, function_without_arguments,
-    is_own_function, length, namespace_name, oids, owner, relation, relation_exists,
+    TableName, column_name, extension, extension_of_relation, is_own_function, length,
+    namespace_name, oids, owner, relation,
 };
 pub use catch::{caught, caught_error, caught_message, foreign_code};
 pub use databases::databases;
@@ -42,13 +44,14 @@ pub use process::{
     system_identifier,
 };
 pub use random::random_bytes;
-#[allow(unused_imports, reason = "for calls of the host's functions")]
-pub use roles::as_role_keeping_settings;
-pub use roles::{ActingAs, as_owner_of, as_role, as_role_only};
+pub use roles::{
+    ActingAs, as_owner_of, as_role, as_role_keeping_settings, as_role_only,
+    set_constraints_immediate,
+};
 pub use row_lock::lock_key_share;
 pub use session::{
-    hide_query, outer_user_is_superuser, outside_extension_script, reserve_setting_prefix,
-    session_setting, transaction_so_far,
+    current_user, hide_query, in_extension_script, outer_user_is_superuser,
+    outside_extension_script, reserve_setting_prefix, session_setting, transaction_so_far,
 };
 pub use spi::{
     connect, kept, one, one_row, run_kept, show_transition_tables, take_text, with_latest_snapshot,

@@ -6,6 +6,7 @@
 
 use std::ffi::CStr;
 
+use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::prelude::*;
 
 use super::catalog::{TableName, owner, relation};
@@ -113,12 +114,22 @@ pub fn as_role<R>(role: pg_sys::Oid, body: impl FnOnce() -> R) -> R {
 
 /// `as_role` for a function whose effect is a setting, such as the host's `authz.rpc_setup()`, which sets the
 /// tenant context: what it sets stays, for the transaction or the session, as after any call of a function.
-#[allow(dead_code, reason = "for calls of the host's functions")]
 pub fn as_role_keeping_settings<R>(role: pg_sys::Oid, body: impl FnOnce() -> R) -> R {
     let flags = AS_ANOTHER | pg_sys::SECURITY_NOFORCE_RLS;
     with_user(Some(role), flags, || {
         with_safe_search_path(Settings::Kept, body)
     })
+}
+
+/// Has deferrable constraints checked, and deferred triggers fired, at the end of each statement from now until the
+/// end of the transaction. What was deferred so far is fired now, as the session's user, as it would have been at the
+/// commit.
+pub fn set_constraints_immediate() {
+    // SAFETY: a copy of process state.
+    let session = unsafe { pg_sys::GetOuterUserId() };
+    with_user(Some(session), pg_sys::SECURITY_LOCAL_USERID_CHANGE, || {
+        Spi::run("SET CONSTRAINTS ALL IMMEDIATE").unwrap_or_report();
+    });
 }
 
 /// Runs `body` as the owner of a relation; raises when there is no such relation.

@@ -14,6 +14,12 @@ pub fn outer_user_is_superuser() -> bool {
     unsafe { pg_sys::superuser_arg(pg_sys::GetOuterUserId()) }
 }
 
+/// The role whose rights count now.
+pub fn current_user() -> pg_sys::Oid {
+    // SAFETY: a copy of process state.
+    unsafe { pg_sys::GetUserId() }
+}
+
 /// A setting of the session, `None` where it is unknown or empty.
 pub fn session_setting(name: &CStr) -> Option<String> {
     // SAFETY: reads a C string; with missing_ok it returns null instead of raising, else a C string
@@ -42,6 +48,12 @@ pub fn hide_query(shown: &'static CStr) {
         pg_sys::debug_query_string = shown.as_ptr();
         pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, shown.as_ptr());
     }
+}
+
+/// Whether CREATE or ALTER EXTENSION runs.
+pub fn in_extension_script() -> bool {
+    // SAFETY: a flag of this process.
+    unsafe { pg_sys::creating_extension }
 }
 
 /// Runs `body` as if no CREATE or ALTER EXTENSION ran: while one does, PostgreSQL takes every

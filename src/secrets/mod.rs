@@ -17,7 +17,7 @@ pub use self::store::create;
 use crate::error::{Result, required};
 use crate::limits::ShortText;
 use crate::pg::BoundedText;
-use crate::{settings, tables};
+use crate::{host, settings, tables};
 
 /// Whether an installation may refer to a secret of this name, whatever there is.
 pub fn may_refer(names: &AllowedNames, name: &str, tenant: Uuid, plugin: &str) -> bool {
@@ -33,10 +33,9 @@ pub fn may_refer(names: &AllowedNames, name: &str, tenant: Uuid, plugin: &str) -
 
 /// The secret of this name, or `None`. An empty secret counts as none. Who may use it is the caller's to ask.
 pub fn by_name(name: &str) -> Result<Option<Secret>> {
-    let found = if vault::exists() {
-        vault::find(name).map(|text| Secret::new(text, None, None))
-    } else {
-        store::find(name)?
+    let found = match host::find(host::SECRETS)? {
+        Some(vault) => vault::find(vault, name).map(|text| Secret::new(text, None, None)),
+        None => store::find(name)?,
     };
     Ok(found.filter(|secret| !secret.text().is_empty()))
 }

@@ -23,7 +23,7 @@ const LAYERS: [&[&str]; 10] = [
     &["lifecycle"],
     &["delivery"],
     &["secrets", "references", "caller", "inbound_ids"],
-    &["instance", "wake"],
+    &["host", "instance", "wake"],
     &["limits"],
     &["change", "status", "tables", "settings", "error"],
     &["pg", "text_enum"],
