@@ -66,7 +66,8 @@ JOIN LATERAL (
     UNION ALL
     SELECT CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, c.oid::regclass::text, c.relowner,
            c.relkind = 'r' AND (n.nspname, c.relname) NOT IN (
-               ('plugin_webhooks', 'instance'), ('plugin_webhooks', 'replaced'), ('plugin_webhooks', 'taking_over'))
+               ('plugin_webhooks', 'host_bindings'), ('plugin_webhooks', 'instance'),
+               ('plugin_webhooks', 'replaced'), ('plugin_webhooks', 'taking_over'))
     FROM pg_catalog.pg_depend AS d
     JOIN pg_catalog.pg_class AS c ON c.oid = d.objid AND c.relkind IN ('r', 'v')
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace

@@ -72,8 +72,9 @@ BEGIN
             name || '_all', wanted.host);
     END LOOP;
 
-    SELECT pg_catalog.string_agg(pg_catalog.format('%s of %s', o.object, o.owner), ', ') AS objects,
-           pg_catalog.string_agg(pg_catalog.format('%s: %s', o.object, o.reason), E'\n') AS reasons
+    SELECT pg_catalog.string_agg(pg_catalog.format('%s of %s', o.object, o.owner), ', ' ORDER BY o.object) AS objects,
+           pg_catalog.string_agg(pg_catalog.format('%s: %s', o.object, o.reason), E'\n' ORDER BY o.object)
+               AS reasons
     INTO ignored FROM plugin_webhooks.host_objects AS o WHERE o.status = 'ignored';
     IF ignored.objects IS NOT NULL THEN
         RAISE WARNING 'plugin_webhooks does not use these objects of the host: %', ignored.objects

@@ -59,7 +59,12 @@ SELECT 'policy', r.oid::regclass::text,
        || coalesce(' USING (' || p.qual || ')', '') || coalesce(' WITH CHECK (' || p.with_check || ')', '') || ';'
 FROM relation AS r
 JOIN pg_catalog.pg_policies AS p ON p.schemaname = r.nspname AND p.tablename = r.relname
-WHERE r.data AND p.policyname !~ ('^' || r.relname || '_select_(anon|authenticated|service_role)$');
+WHERE r.data AND p.policyname !~ ('^' || r.relname || '_select_(anon|authenticated|service_role)$')
+UNION ALL
+SELECT 'trust', 'host', pg_catalog.format('SELECT plugin_webhooks.attach_host(%L);',
+           pg_catalog.array_agg(DISTINCT pg_catalog.pg_get_userbyid(x.owner)::text))
+FROM plugin_webhooks.host_bindings AS b, pg_catalog.unnest(ARRAY[b.owner, b.schema_owner]) AS x (owner)
+WHERE b.named HAVING pg_catalog.count(*) > 0;
 COMMENT ON VIEW plugin_webhooks.not_in_dumps IS
     'What was added to the extension''s tables and pg_dump does not carry: owners, constraints, indexes, triggers, '
-    'policies, each as a statement to run after a restore.';
+    'policies, owners of host objects that are trusted by name, each as a statement to run after a restore.';

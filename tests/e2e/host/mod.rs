@@ -4,6 +4,7 @@
 mod audit;
 mod foreign_keys;
 mod inbound;
+mod owners;
 mod rights;
 mod vault;
 mod views;
@@ -40,11 +41,52 @@ impl Host {
 
     #[track_caller]
     fn on(server: &Server) -> Host {
+        Host::with(
+            server,
+            |_| {},
+            |client| execute(client, HOST_SCHEMA),
+            |_| {},
+        )
+    }
+
+    /// The same of a role that is no superuser: `prepare` makes it trusted, or `attach` does.
+    #[track_caller]
+    fn of(owner: &str, prepare: impl Fn(&mut Client), attach: impl Fn(&mut Client)) -> Host {
+        let prepare = |client: &mut Client| {
+            execute(
+                client,
+                &format!(
+                    "do $$ begin
+                         create role {owner};
+                     exception when duplicate_object or unique_violation then null; end $$;
+                     do $$ begin execute format('grant create on database %I to {owner}', current_database()); end $$;"
+                ),
+            );
+            prepare(client);
+        };
+        let load = |client: &mut Client| {
+            execute(
+                client,
+                &format!("set role {owner}; {HOST_SCHEMA}; reset role;"),
+            );
+        };
+        Host::with(shared_server(), prepare, load, attach)
+    }
+
+    #[track_caller]
+    fn with(
+        server: &Server,
+        prepare: impl Fn(&mut Client),
+        load: impl Fn(&mut Client),
+        attach: impl Fn(&mut Client),
+    ) -> Host {
         let database = server.database_with(|client| {
             create_supabase_roles(client);
-            execute(client, HOST_SCHEMA);
+            prepare(client);
+            load(client);
         });
         let mut client = database.client();
+        attach(&mut client);
         let mut tenant = |name: &str| {
             text(
                 &mut client,

@@ -2,6 +2,7 @@
 //! can define ever runs as a superuser, or as another owner. Hostile code records who it ran as, here.
 
 mod dedicated_role;
+mod host_objects;
 mod tables;
 
 use std::collections::BTreeSet;
