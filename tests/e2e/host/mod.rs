@@ -43,8 +43,7 @@ impl Host {
     fn on(server: &Server) -> Host {
         Host::with(
             server,
-            |_| {},
-            |client| execute(client, HOST_SCHEMA),
+            |database| execute(&mut database.client(), HOST_SCHEMA),
             |_| {},
         )
     }
@@ -52,9 +51,11 @@ impl Host {
     /// The same of a role that is no superuser: `prepare` makes it trusted, or `attach` does.
     #[track_caller]
     fn of(owner: &str, prepare: impl Fn(&mut Client), attach: impl Fn(&mut Client)) -> Host {
-        let prepare = |client: &mut Client| {
+        let load = |database: &Database| {
+            database.allow_log("plugin_webhooks does not use these objects of the host");
+            let mut client = database.client();
             execute(
-                client,
+                &mut client,
                 &format!(
                     "do $$ begin
                          create role {owner};
@@ -62,29 +63,21 @@ impl Host {
                      do $$ begin execute format('grant create on database %I to {owner}', current_database()); end $$;"
                 ),
             );
-            prepare(client);
-        };
-        let load = |client: &mut Client| {
+            prepare(&mut client);
             execute(
-                client,
+                &mut client,
                 &format!("set role {owner}; {HOST_SCHEMA}; reset role;"),
             );
         };
-        Host::with(shared_server(), prepare, load, attach)
+        Host::with(shared_server(), load, attach)
     }
 
     #[track_caller]
-    fn with(
-        server: &Server,
-        prepare: impl Fn(&mut Client),
-        load: impl Fn(&mut Client),
-        attach: impl Fn(&mut Client),
-    ) -> Host {
-        let database = server.database_with(|client| {
-            create_supabase_roles(client);
-            prepare(client);
-            load(client);
-        });
+    fn with(server: &Server, load: impl Fn(&Database), attach: impl Fn(&mut Client)) -> Host {
+        let database = server.empty_database();
+        create_supabase_roles(&mut database.client());
+        load(&database);
+        execute(&mut database.client(), "create extension plugin_webhooks");
         let mut client = database.client();
         attach(&mut client);
         let mut tenant = |name: &str| {

@@ -84,6 +84,8 @@ fn hostile_host() -> String {
 /// A database with a role that has CREATE on it, and no more.
 fn empty(mallory: &str) -> Database {
     let database = Watched::of(shared_server().empty_database()).database;
+    // Whose secret is a host's that is not trusted.
+    database.allow_log("secret_ref resolves to no secret");
     let mut dba = database.client();
     create_supabase_roles(&mut dba);
     create_role(&mut dba, mallory);
@@ -211,6 +213,7 @@ fn assert_ignored(database: &Database, mallory: &str, tenant: &Tenant<'_>, recei
 fn made_before_create_extension_are_ignored_and_named() {
     let mallory = "mallory_before";
     let database = empty(mallory);
+    database.expect_log("plugin_webhooks does not use these objects of the host");
     database
         .client_as(mallory)
         .batch_execute(&hostile_host())
@@ -242,6 +245,7 @@ fn made_before_create_extension_are_ignored_and_named() {
 fn made_after_create_extension_are_ignored() {
     let mallory = "mallory_after";
     let database = empty(mallory);
+    database.expect_log("plugin_webhooks does not use these objects of the host");
     execute(&mut database.client(), "create extension plugin_webhooks");
     let receiver = Receiver::http();
     let tenant = tenant_of(&database, &receiver);
@@ -256,6 +260,7 @@ fn made_after_create_extension_are_ignored() {
 fn of_an_owner_whom_a_superuser_trusts_run_as_this_owner() {
     let owner = "trusted_host_owner";
     let database = empty(owner);
+    database.expect_log("plugin_webhooks does not use these objects of the host");
     execute(&mut database.client(), "create extension plugin_webhooks");
     let receiver = Receiver::http();
     let tenant = tenant_of(&database, &receiver);
