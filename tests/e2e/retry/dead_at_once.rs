@@ -78,18 +78,19 @@ fn a_payload_too_long_to_print_is_dead_and_costs_no_other_delivery() {
     execute(
         &mut client,
         &format!(
-            "update int.plugin_installations
+            "set session_replication_role = replica;
+             update int.plugin_installations
              set config = config || jsonb_build_object('x', (select jsonb_agg(1e131071::numeric) \
-             from generate_series(1, 10000)))
-             where id = '{}'",
+             from generate_series(1, 10000))), updated_at = 'yesterday'
+             where id = '{}';
+             reset session_replication_role",
             tenant.installation
         ),
     );
     tenant.insert_items(&mut client, 20);
     assert_delivers(&database, &receiver);
-    wait_until(SOON, "the deliveries to be dead", || {
-        status(&mut client, &tenant).starts_with("dead: ")
-            && status(&mut client, &tenant).contains("webhook_url")
+    wait_until(SOON, "the attempts to fail", || {
+        status(&mut client, &tenant) == "pending: config is longer than 1048576 bytes"
     });
     for data in [
         "select to_jsonb(1e131071::numeric)",
