@@ -1,4 +1,5 @@
--- The host's objects that were bound; oid and owner of those that are still what they were.
+-- The host's objects that were bound; oid and owner of those that are still what they were. Without those of whose
+-- name nothing is there any more: the host has done away with them.
 SELECT b.object, x.oid, x.owner
 FROM plugin_webhooks.host_bindings AS b
 LEFT JOIN (
@@ -19,3 +20,12 @@ LEFT JOIN (
     SELECT d.refobjid FROM pg_catalog.pg_depend AS d
     WHERE d.classid = x.class AND d.objid = x.oid AND d.deptype = 'e'
       AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass), 0) = b.extension_oid
+WHERE x.oid IS NOT NULL
+   OR EXISTS (
+    SELECT FROM pg_catalog.pg_namespace AS n JOIN pg_catalog.pg_proc AS p ON p.pronamespace = n.oid
+    WHERE b.object LIKE '%)' AND n.nspname = pg_catalog.split_part(b.object, '.', 1)
+      AND p.proname = pg_catalog.split_part(pg_catalog.split_part(b.object, '(', 1), '.', 2))
+   OR EXISTS (
+    SELECT FROM pg_catalog.pg_namespace AS n JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid
+    WHERE b.object NOT LIKE '%)' AND n.nspname = pg_catalog.split_part(b.object, '.', 1)
+      AND c.relname = pg_catalog.split_part(b.object, '.', 2))

@@ -373,6 +373,7 @@ mod host_rows {
 
     fn behaves_as_with_foreign_keys(database: &Database) {
         let mut client = database.client();
+        execute(&mut client, "select plugin_webhooks.attach_host()");
         let install = |tenant: &str, user: &str| {
             format!(
                 "insert into int.plugin_installations (tenant_id, plugin_id, installed_by)
@@ -459,12 +460,12 @@ mod host_rows {
             &mut client,
             &format!("select public.rpc_register_plugin('desk', 'Desk'); {install}; {HOST_SCHEMA}"),
         );
+        execute(&mut client, "select plugin_webhooks.attach_host()");
         expect_sqlstate(client.batch_execute(install), "23503");
         execute(
             &mut client,
             &format!(
-                "select plugin_webhooks.attach_host();
-                 insert into app.tenants (id, name) values ('{ONE}', 'One');
+                "insert into app.tenants (id, name) values ('{ONE}', 'One');
                  select public.rpc_install_plugin('{ONE}', 'desk');
                  delete from app.tenants;"
             ),

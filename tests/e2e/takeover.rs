@@ -513,6 +513,7 @@ service_role: USAGE on schema int
                 "table \"int\".plugins legacy_owner",
                 "table audit.entity_changes legacy_owner",
                 "table plugin_webhooks.actions legacy_owner",
+                "table plugin_webhooks.host_bindings postgres",
                 "table plugin_webhooks.inbound_ids legacy_owner",
                 "table plugin_webhooks.instance postgres",
                 "table plugin_webhooks.rate_limits legacy_owner",
