@@ -344,6 +344,7 @@ mod tests {
                  return (select count(*) <= p_max from util.asked);
              end $$",
         );
+        operator().run("select plugin_webhooks.attach_host()");
         let good = signed(&desk, NOOP);
         early_in_the_minute();
         for _ in 0..120 {
