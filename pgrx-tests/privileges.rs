@@ -41,6 +41,7 @@ mod tests {
                 "(\"int.resolve_installation_signing_secret(uuid)\",)",
                 "(\"plugin_webhooks.admin_tenant_id()\",\"anon authenticated\")",
                 "(\"plugin_webhooks.adopt()\",)",
+                "(\"plugin_webhooks.as_owner_of(regclass,text)\",)",
                 "(\"plugin_webhooks.attach_host(text[])\",)",
                 "(\"plugin_webhooks.bind_host(text[])\",)",
                 "(\"plugin_webhooks.check_foreign_keys(boolean)\",)",

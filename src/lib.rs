@@ -39,12 +39,22 @@ extension_sql_file!(
     requires = ["schemas"]
 );
 extension_sql_file!(
-    "../sql/takeover/06_adopt.sql",
-    name = "adopt",
+    "../sql/takeover/06_found.sql",
+    name = "found",
     requires = ["expected_shape"]
 );
 extension_sql_file!(
-    "../sql/install/07_owner.sql",
+    "../sql/takeover/07_trust.sql",
+    name = "trust",
+    requires = ["found"]
+);
+extension_sql_file!(
+    "../sql/takeover/08_adopt.sql",
+    name = "adopt",
+    requires = ["trust"]
+);
+extension_sql_file!(
+    "../sql/install/09_owner.sql",
     name = "owner",
     requires = ["adopt"]
 );

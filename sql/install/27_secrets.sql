@@ -88,7 +88,7 @@ COMMENT ON FUNCTION int.resolve_installation_signing_secret(uuid) IS
 CREATE OR REPLACE FUNCTION plugin_webhooks.secret_name_is_allowed(
     secret_name text, tenant_id uuid, plugin_key text
 ) RETURNS boolean
-    LANGUAGE c STABLE
+    LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'secret_name_is_allowed_wrapper';
 COMMENT ON FUNCTION plugin_webhooks.secret_name_is_allowed(text, uuid, text) IS
     'Whether plugin_webhooks.allowed_secret_names lets an installation of this plugin in this tenant refer to a secret '

@@ -1,12 +1,5 @@
 -- Who may do what. First nobody, whatever default privileges say; then the roles of the interface, where they exist.
 
-CREATE OR REPLACE FUNCTION plugin_webhooks.grant_as_administrator(statement text) RETURNS void
-    LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
-    AS 'MODULE_PATHNAME', 'grant_as_administrator_wrapper';
-COMMENT ON FUNCTION plugin_webhooks.grant_as_administrator(text) IS
-    'Runs a GRANT inside CREATE or ALTER EXTENSION as if it had come later: a dump then carries it. Runs with the '
-    'caller''s rights. Executable by the owner only.';
-
 CREATE OR REPLACE FUNCTION plugin_webhooks.grant_on_schema(schema_name text, role_name text) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
     AS $$

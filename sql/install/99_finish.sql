@@ -5,7 +5,8 @@
 DO $$
 BEGIN
     PERFORM plugin_webhooks.settle_pg_net();
-    IF NOT EXISTS (SELECT FROM plugin_webhooks.instance) AND EXISTS (SELECT FROM int.plugins) THEN
+    IF NOT EXISTS (SELECT FROM plugin_webhooks.instance)
+       AND plugin_webhooks.as_owner_of('int.plugins', 'SELECT 1::bigint FROM int.plugins LIMIT 1') IS NOT NULL THEN
         PERFORM plugin_webhooks.resume();
     END IF;
 END
@@ -49,6 +50,7 @@ BEGIN
     END IF;
 END
 $$;
+DROP VIEW plugin_webhooks.found;
 DROP TABLE plugin_webhooks.taking_over;
 
 SELECT plugin_webhooks.wake_launcher();

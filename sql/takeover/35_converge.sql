@@ -34,8 +34,9 @@ $$;
 -- the same columns, replaced; what is missing is added.
 DO $$
 DECLARE
-    wanted record;
-    same   record;
+    wanted    record;
+    same      record;
+    statement text;
 BEGIN
     FOR wanted IN
         SELECT s.relation::regclass AS relation, s.name, s.definition,
@@ -45,6 +46,7 @@ BEGIN
                    substring(s.definition FROM '(?:KEY|UNIQUE) \(([^)]*)\)'), ', ') AS columns
         FROM plugin_webhooks.expected_shape AS s WHERE s.kind = 'constraint'
     LOOP
+        statement := NULL;
         SELECT c.conname, d.definition = wanted.definition AS equal INTO same
         FROM pg_catalog.pg_constraint AS c
         CROSS JOIN LATERAL (SELECT pg_catalog.pg_get_constraintdef(c.oid) AS definition) AS d
@@ -59,14 +61,22 @@ BEGIN
                  d.definition = wanted.definition DESC
         LIMIT 1;
         IF NOT FOUND THEN
-            EXECUTE pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s',
+            statement := pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s',
                 wanted.relation, wanted.name, wanted.definition);
         ELSIF NOT same.equal THEN
-            EXECUTE pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I %s',
+            statement := pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I %s',
                 wanted.relation, same.conname, wanted.name, wanted.definition);
         ELSIF same.conname <> wanted.name THEN
-            EXECUTE pg_catalog.format('ALTER TABLE %s RENAME CONSTRAINT %I TO %I',
+            statement := pg_catalog.format('ALTER TABLE %s RENAME CONSTRAINT %I TO %I',
                 wanted.relation, same.conname, wanted.name);
+        END IF;
+        IF statement IS NULL THEN
+            CONTINUE;
+        ELSIF wanted.key_type IN ('p', 'u') THEN
+            -- Makes an index, for which an owner needs rights on the schema; PostgreSQL fills it as the owner.
+            EXECUTE statement;
+        ELSE
+            PERFORM plugin_webhooks.as_owner_of(wanted.relation, statement);
         END IF;
     END LOOP;
 END

@@ -30,7 +30,18 @@ DECLARE
     data      CONSTANT oid[] := (SELECT e.extconfig FROM pg_catalog.pg_extension AS e WHERE e.oid = extension);
     member    record;
 BEGIN
-    LOCK TABLE int.plugin_delivery_queue IN ACCESS EXCLUSIVE MODE;
+    -- As at the take-over: host tables first, then in the order in which applications write.
+    FOR member IN
+        SELECT t.tgrelid::regclass AS relation
+        FROM pg_catalog.pg_trigger AS t
+        WHERE t.tgfoid = 'plugin_webhooks.follow_host()'::regprocedure AND NOT t.tgrelid = ANY (data)
+        GROUP BY t.tgrelid
+        ORDER BY t.tgrelid IS DISTINCT FROM pg_catalog.to_regclass('auth.users'), t.tgrelid
+    LOOP
+        EXECUTE pg_catalog.format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', member.relation);
+    END LOOP;
+    LOCK TABLE int.plugins, int.plugin_installations, int.plugin_webhook_subscriptions IN SHARE ROW EXCLUSIVE MODE;
+    LOCK TABLE audit.entity_changes, int.plugin_delivery_queue IN ACCESS EXCLUSIVE MODE;
     PERFORM plugin_webhooks.release_claims();
     PERFORM plugin_webhooks.check_foreign_keys(true);
     -- What hangs on the tables and calls the extension.

@@ -1,5 +1,5 @@
 //! What taking a database over needs beyond the install script: deliveries that the former system has
-//! in flight, URLs that the address policy refuses, grants that a dump carries.
+//! in flight, URLs that the address policy refuses, statements as the owner of a table, grants that a dump carries.
 
 use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::prelude::*;
@@ -60,6 +60,13 @@ fn refused_installations()
         Some((id?, reason.to_string()))
     });
     TableIterator::new(refused.collect::<Vec<_>>())
+}
+
+#[pg_extern(sql = false)]
+fn as_owner_of(relation: pg_sys::Oid, statement: &str) -> Option<i64> {
+    pg::as_role(pg::owner(relation)?, || {
+        pg::write_returning::<i64>(statement, &[])
+    })
 }
 
 #[pg_extern(sql = false)]

@@ -305,7 +305,7 @@ mod take_over {
              public.rpc_process_plugin_deliveries(integer)"),
             ("drop view public.v_plugins; create view public.v_plugins as select id, key \
             from int.plugins", "view public.v_plugins has the columns (id uuid, key text)"),
-            ("alter table int.plugins owner to postgres", "the tables of schema int have different owners"),
+            ("alter table int.plugins owner to postgres", "and other objects to another role"),
             ("create unique index plugin_delivery_queue_pending_idx on int.plugin_delivery_queue (id, status)", "index int.plugin_delivery_queue_pending_idx is unique"),
             ("create index plugin_delivery_queue_pending_idx on int.plugins (name)",
              "index int.plugin_delivery_queue_pending_idx is on \"int\".plugins, expected int.plugin_delivery_queue"),
@@ -413,6 +413,10 @@ mod privileges {
 
     /// Every privilege of everyone but the owners on what the extension owns, as a table.
     const EXPECTED: &str = "
+legacy_owner: CREATE on schema audit
+legacy_owner: CREATE on schema int
+legacy_owner: USAGE on schema audit
+legacy_owner: USAGE on schema int
 legacy_owner: USAGE on schema plugin_webhooks
 anon: EXECUTE on plugin_webhooks.admin_tenant_id()
 anon: EXECUTE on plugin_webhooks.current_user_id()

@@ -3,7 +3,10 @@
 
 mod dedicated_role;
 mod host_objects;
+mod log_owner;
+mod search_path;
 mod tables;
+mod take_over;
 
 use std::collections::BTreeSet;
 
@@ -11,7 +14,6 @@ use plugin_webhooks_kit::postgres::Client;
 use plugin_webhooks_kit::{Database, execute, former_system, shared_server, value};
 
 /// A role with CREATE on the database and nothing else.
-#[allow(dead_code)]
 pub const MALLORY: &str = "mallory";
 
 /// Everybody may tell; what a superuser tells survives a rollback, too.
@@ -52,7 +54,6 @@ impl Watched {
     }
 
     /// A database without the extension.
-    #[allow(dead_code)]
     pub fn empty() -> Self {
         Self::of(shared_server().empty_database())
     }

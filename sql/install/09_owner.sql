@@ -47,34 +47,3 @@ BEGIN
     END IF;
 END
 $$;
-
--- Which member of the extension belongs to whom. What tenants and the worker reach: to the one owner. All other code,
--- what an operator calls, and the record of where the data is active: to the extension's owner, so that nobody else
--- can change what a superuser runs.
-CREATE OR REPLACE VIEW plugin_webhooks.member_owners AS
-SELECT m.*, e.extowner AS extension_owner
-FROM pg_catalog.pg_extension AS e
-JOIN LATERAL (
-    SELECT 'FUNCTION'::text AS kind, p.oid::regprocedure::text AS object, p.proowner AS owner,
-           p.prosecdef AND (n.nspname IN ('public', 'int')
-               OR p.proname IN ('current_user_id', 'admin_tenant_id')) AS reached
-    FROM pg_catalog.pg_depend AS d
-    JOIN pg_catalog.pg_proc AS p ON p.oid = d.objid
-    JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
-    WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.deptype = 'e' AND d.refobjid = e.oid
-      AND d.refclassid = 'pg_catalog.pg_extension'::regclass
-    UNION ALL
-    SELECT CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, c.oid::regclass::text, c.relowner,
-           c.relkind = 'r' AND (n.nspname, c.relname) NOT IN (
-               ('plugin_webhooks', 'host_bindings'), ('plugin_webhooks', 'instance'),
-               ('plugin_webhooks', 'replaced'), ('plugin_webhooks', 'taking_over'))
-    FROM pg_catalog.pg_depend AS d
-    JOIN pg_catalog.pg_class AS c ON c.oid = d.objid AND c.relkind IN ('r', 'v')
-    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype = 'e' AND d.refobjid = e.oid
-      AND d.refclassid = 'pg_catalog.pg_extension'::regclass
-) AS m ON true
-WHERE e.extname = 'plugin_webhooks';
-COMMENT ON VIEW plugin_webhooks.member_owners IS
-    'Functions, tables and views of the extension with their owners. reached: tenants or the worker reach it, so it '
-    'belongs to plugin_webhooks_owner, or to the owner of a system that was taken over. Readable by the owner only.';

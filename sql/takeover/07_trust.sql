@@ -1,0 +1,184 @@
+-- Whose what was found is, and whose code hangs on it. An object runs with the rights of its own owner: so all of it
+-- belongs to one role, and to no superuser. A role with nothing but CREATE on the database can make schemas and
+-- tables of any name: they are no former system.
+
+-- Which member of the extension belongs to whom. What tenants and the worker reach: to the one owner. All other code,
+-- what an operator calls, and the record of where the data is active: to the extension's owner, so that nobody else
+-- can change what a superuser runs.
+CREATE OR REPLACE VIEW plugin_webhooks.member_owners AS
+SELECT m.*, e.extowner AS extension_owner
+FROM pg_catalog.pg_extension AS e
+JOIN LATERAL (
+    SELECT 'FUNCTION'::text AS kind, p.oid::regprocedure::text AS object, p.proowner AS owner,
+           p.prosecdef AND (n.nspname IN ('public', 'int')
+               OR p.proname IN ('current_user_id', 'admin_tenant_id')) AS reached
+    FROM pg_catalog.pg_depend AS d
+    JOIN pg_catalog.pg_proc AS p ON p.oid = d.objid
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+    WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.deptype = 'e' AND d.refobjid = e.oid
+      AND d.refclassid = 'pg_catalog.pg_extension'::regclass
+    UNION ALL
+    SELECT CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, c.oid::regclass::text, c.relowner,
+           c.relkind = 'r' AND (n.nspname, c.relname) NOT IN (
+               ('plugin_webhooks', 'host_bindings'), ('plugin_webhooks', 'instance'),
+               ('plugin_webhooks', 'replaced'), ('plugin_webhooks', 'taking_over'))
+    FROM pg_catalog.pg_depend AS d
+    JOIN pg_catalog.pg_class AS c ON c.oid = d.objid AND c.relkind IN ('r', 'v')
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype = 'e' AND d.refobjid = e.oid
+      AND d.refclassid = 'pg_catalog.pg_extension'::regclass
+) AS m ON true
+WHERE e.extname = 'plugin_webhooks';
+COMMENT ON VIEW plugin_webhooks.member_owners IS
+    'Functions, tables and views of the extension with their owners. reached: tenants or the worker reach it, so it '
+    'belongs to plugin_webhooks_owner, or to the owner of a system that was taken over. Readable by the owner only.';
+
+DO $$
+DECLARE
+    dedicated CONSTANT name := 'plugin_webhooks_owner';
+    -- What an earlier version reaches belongs to roles that CREATE EXTENSION has found; a superuser's moves.
+    updating  CONSTANT boolean := EXISTS (
+        SELECT FROM plugin_webhooks.member_owners AS m WHERE m.kind = 'FUNCTION');
+    owners    CONSTANT oid[] := ARRAY(
+        SELECT DISTINCT r.oid
+        FROM plugin_webhooks.member_owners AS m JOIN pg_catalog.pg_roles AS r ON r.oid = m.owner
+        WHERE m.reached AND NOT r.rolsuper);
+    found_by  CONSTANT oid[] := ARRAY(SELECT DISTINCT f.owner FROM plugin_webhooks.found AS f);
+    owner     name;
+    trusted   oid[];
+BEGIN
+    -- One owner. Of a former system a superuser's part counts, too: it must not become somebody else's.
+    IF updating AND pg_catalog.cardinality(owners) > 1 THEN
+        INSERT INTO plugin_webhooks.taking_over
+        SELECT 'difference', pg_catalog.format('%s belongs to %s', m.object, pg_catalog.pg_get_userbyid(m.owner))
+        FROM plugin_webhooks.member_owners AS m WHERE m.reached AND m.owner = ANY (owners) ORDER BY m.kind, m.object;
+    ELSIF NOT updating AND pg_catalog.cardinality(found_by) > 1 THEN
+        INSERT INTO plugin_webhooks.taking_over
+        SELECT 'difference', pg_catalog.format('%s belongs to %s, and other objects to another role',
+                   f.name, pg_catalog.pg_get_userbyid(f.owner))
+        FROM plugin_webhooks.found AS f ORDER BY pg_catalog.pg_get_userbyid(f.owner), f.name;
+    END IF;
+    SELECT r.rolname INTO owner FROM pg_catalog.pg_roles AS r
+    WHERE NOT r.rolsuper AND r.oid = ANY (CASE WHEN updating THEN owners ELSE found_by END)
+    ORDER BY r.rolname LIMIT 1;
+    owner := coalesce(owner, dedicated);
+    INSERT INTO plugin_webhooks.taking_over VALUES ('owner', owner);
+    trusted := ARRAY(SELECT r.oid FROM pg_catalog.pg_roles AS r WHERE r.rolsuper OR r.rolname IN (owner, dedicated));
+
+    -- An update finds what a later version brings, and somebody has made beforehand.
+    IF updating THEN
+        INSERT INTO plugin_webhooks.taking_over
+        SELECT 'difference', pg_catalog.format('%s belongs to %s', f.name, pg_catalog.pg_get_userbyid(f.owner))
+        FROM plugin_webhooks.found AS f WHERE f.owner <> ALL (trusted);
+    -- Only whoever may write to schema public can have made the functions that clients call.
+    ELSIF owner <> dedicated
+          AND owner <> (SELECT pg_catalog.pg_get_userbyid(d.datdba) FROM pg_catalog.pg_database AS d
+                        WHERE d.datname = pg_catalog.current_database())
+          AND EXISTS (
+              SELECT FROM plugin_webhooks.expected_shape AS s
+              WHERE s.kind = 'function' AND s.relation = 'public' AND NOT EXISTS (
+                      SELECT FROM plugin_webhooks.found AS f
+                      WHERE f.note = 'function' AND pg_catalog.split_part(f.name, '(', 1) = 'public.' || s.name)
+                 OR s.kind = 'column' AND s.relation IN ('int.plugins', 'int.plugin_installations',
+                        'int.plugin_webhook_subscriptions', 'audit.entity_changes', 'int.plugin_delivery_queue')
+                    AND NOT EXISTS (
+                      SELECT FROM plugin_webhooks.found AS f
+                      WHERE f.oid = pg_catalog.to_regclass(s.relation))) THEN
+        INSERT INTO plugin_webhooks.taking_over
+        SELECT 'difference', pg_catalog.format('%s belongs to %s, and the rest of a former system is not here',
+                   f.name, pg_catalog.pg_get_userbyid(f.owner))
+        FROM plugin_webhooks.found AS f ORDER BY f.name;
+    END IF;
+
+    INSERT INTO plugin_webhooks.taking_over
+    SELECT 'difference', pg_catalog.format('schema %1$I belongs to %2$s: ALTER SCHEMA %1$I OWNER TO %3$I', n.nspname,
+               pg_catalog.pg_get_userbyid(n.nspowner), current_user)
+    FROM pg_catalog.pg_namespace AS n
+    WHERE n.nspname IN ('int', 'audit', 'plugin_webhooks') AND n.nspowner <> ALL (trusted)
+    ORDER BY n.nspname;
+
+    -- Rules.
+    INSERT INTO plugin_webhooks.taking_over
+    SELECT 'difference', pg_catalog.format('%s has the rule %I', f.name, w.rulename)
+    FROM plugin_webhooks.found AS f
+    JOIN pg_catalog.pg_rewrite AS w ON f.note IN ('table', 'view') AND w.ev_class = f.oid
+    WHERE NOT (f.note = 'view' AND w.rulename = '_RETURN')
+    ORDER BY f.name, w.rulename;
+
+    -- Types, and what triggers, defaults, constraints, indexes, conditions and policies use. PostgreSQL's own is not recorded.
+    -- Policies of the interface's names are replaced without being evaluated.
+    INSERT INTO plugin_webhooks.taking_over
+    SELECT 'difference', pg_catalog.format('%s uses %s, which belongs to %s',
+               pg_catalog.pg_describe_object(part.classid, part.objid, 0),
+               pg_catalog.pg_describe_object(d.refclassid, d.refobjid, 0), pg_catalog.pg_get_userbyid(used.owner))
+    FROM (
+        SELECT f.name, 'pg_catalog.pg_class'::regclass AS classid, f.oid AS objid
+        FROM plugin_webhooks.found AS f WHERE f.note = 'table'
+        UNION ALL
+        SELECT f.name, 'pg_catalog.pg_attrdef'::regclass, a.oid
+        FROM plugin_webhooks.found AS f
+        JOIN pg_catalog.pg_attrdef AS a ON f.note IN ('table', 'view') AND a.adrelid = f.oid
+        UNION ALL
+        SELECT f.name, 'pg_catalog.pg_constraint'::regclass, c.oid
+        FROM plugin_webhooks.found AS f
+        JOIN pg_catalog.pg_constraint AS c ON f.note = 'table' AND c.conrelid = f.oid
+        UNION ALL
+        SELECT f.name, 'pg_catalog.pg_trigger'::regclass, t.oid
+        FROM plugin_webhooks.found AS f
+        JOIN pg_catalog.pg_trigger AS t
+          ON f.note IN ('table', 'view') AND t.tgrelid = f.oid AND NOT t.tgisinternal
+        UNION ALL
+        SELECT f.name, 'pg_catalog.pg_class'::regclass, x.indexrelid
+        FROM plugin_webhooks.found AS f
+        JOIN pg_catalog.pg_index AS x ON f.note = 'table' AND x.indrelid = f.oid
+        UNION ALL
+        SELECT f.name, 'pg_catalog.pg_policy'::regclass, p.oid
+        FROM plugin_webhooks.found AS f
+        JOIN pg_catalog.pg_class AS c ON f.note = 'table' AND c.oid = f.oid
+        JOIN pg_catalog.pg_policy AS p ON p.polrelid = f.oid
+        WHERE p.polname !~ ('^' || c.relname
+            || '_(select|insert|update|delete|all)_(anon|authenticated|service_role|public)$')
+    ) AS part
+    JOIN pg_catalog.pg_depend AS d ON d.classid = part.classid AND d.objid = part.objid
+    JOIN LATERAL (
+        SELECT p.proowner FROM pg_catalog.pg_proc AS p
+        WHERE d.refclassid = 'pg_catalog.pg_proc'::regclass AND p.oid = d.refobjid
+        UNION ALL
+        SELECT o.oprowner FROM pg_catalog.pg_operator AS o
+        WHERE d.refclassid = 'pg_catalog.pg_operator'::regclass AND o.oid = d.refobjid
+        UNION ALL
+        SELECT t.typowner FROM pg_catalog.pg_type AS t
+        WHERE d.refclassid = 'pg_catalog.pg_type'::regclass AND t.oid = d.refobjid
+        UNION ALL
+        SELECT c.collowner FROM pg_catalog.pg_collation AS c
+        WHERE d.refclassid = 'pg_catalog.pg_collation'::regclass AND c.oid = d.refobjid
+        UNION ALL
+        SELECT o.opcowner FROM pg_catalog.pg_opclass AS o
+        WHERE d.refclassid = 'pg_catalog.pg_opclass'::regclass AND o.oid = d.refobjid
+        UNION ALL
+        -- What a policy reads may be a view, which is code.
+        SELECT c.relowner FROM pg_catalog.pg_class AS c
+        WHERE d.refclassid = 'pg_catalog.pg_class'::regclass AND c.oid = d.refobjid AND c.relkind NOT IN ('r', 'p', 'S')
+    ) AS used (owner) ON used.owner <> ALL (trusted)
+    ORDER BY part.name;
+
+    -- Inside a statement that runs with the owner's rights PostgreSQL fires nothing later.
+    INSERT INTO plugin_webhooks.taking_over
+    SELECT DISTINCT 'difference', CASE
+               WHEN c.contype = 'f' THEN
+                   pg_catalog.format('constraint %I of %s is deferrable: ALTER TABLE %2$s ALTER CONSTRAINT %1$I '
+                       'NOT DEFERRABLE', c.conname, c.conrelid::regclass)
+               WHEN c.contype = 't' THEN
+                   pg_catalog.format('trigger %I on %s is deferrable: DROP TRIGGER %1$I ON %2$s, and create it without '
+                       'DEFERRABLE', c.conname, c.conrelid::regclass)
+               ELSE pg_catalog.format('constraint %I of %s is deferrable: ALTER TABLE %2$s DROP CONSTRAINT %1$I, and '
+                       'add it without DEFERRABLE', c.conname, c.conrelid::regclass)
+           END
+    FROM pg_catalog.pg_constraint AS c
+    WHERE c.condeferrable AND EXISTS (
+        SELECT FROM plugin_webhooks.found AS f WHERE f.note = 'table' AND f.oid IN (c.conrelid, c.confrelid)
+        UNION ALL
+        SELECT FROM plugin_webhooks.member_owners AS m
+        WHERE m.kind = 'TABLE' AND m.reached AND m.object::regclass IN (c.conrelid, c.confrelid));
+END
+$$;

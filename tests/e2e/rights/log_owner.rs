@@ -1,0 +1,99 @@
+//! A log of another owner than the queue, after an ALTER TABLE by hand: what hangs on the log, and the casts that its
+//! types bring along, run as the owner of the log.
+
+use plugin_webhooks_kit::{count, create_supabase_roles};
+
+use super::*;
+
+const TENANT: &str = "00000000-0000-0000-0000-000000000001";
+
+const CODE: &str = "
+    create schema logs;
+    grant usage on schema logs to public;
+    create type logs.word as (value text);
+    create function logs.to_word(text) returns logs.word language plpgsql as $$
+        begin perform watch.tell('cast to a word'); return row($1)::logs.word; end $$;
+    create function logs.to_text(logs.word) returns text language plpgsql as $$
+        begin perform watch.tell('cast to text'); return ($1).value; end $$;
+    create cast (text as logs.word) with function logs.to_word(text) as assignment;
+    create cast (logs.word as text) with function logs.to_text(logs.word) as implicit;
+    create function logs.on_row() returns trigger language plpgsql as $$
+        begin perform watch.tell('trigger'); return new; end $$;
+    create trigger aaa before insert on audit.entity_changes for each row execute function logs.on_row();";
+
+fn watched() -> Watched {
+    let mut watched = Watched::of(shared_server().database_with(create_supabase_roles));
+    watched.run(&format!(
+        "do $$ begin create role log_owner; exception when duplicate_object or unique_violation then null; end $$;
+         do $$ begin execute format('grant create on database %I to log_owner', current_database()); end $$;
+         grant usage, create on schema audit to log_owner;
+         alter table audit.entity_changes owner to log_owner;
+         create table public.items (id bigint primary key, tenant_id uuid);
+         select audit.track('public.items');
+         select public.rpc_register_plugin('crm', 'CRM');
+         select public.rpc_upsert_plugin_webhook_subscription('{TENANT}',
+             public.rpc_install_plugin('{TENANT}', 'crm', null, '{{\"webhook_url\": \"https://receiver.invalid/\"}}'),
+             'public', 'items', '{{INSERT}}');"
+    ));
+    watched.run_as("log_owner", CODE);
+    watched
+}
+
+#[test]
+fn runs_its_code_as_its_owner_when_a_superuser_writes_to_a_tracked_table() {
+    let mut watched = watched();
+    watched.run_as(
+        "log_owner",
+        "alter table audit.entity_changes alter column user_agent type logs.word using null",
+    );
+    watched.run(&format!(
+        "select set_config('request.headers', '{{\"user-agent\": \"curl\"}}', false);
+         insert into public.items select n, '{TENANT}' from generate_series(1, 3) n;"
+    ));
+    assert_eq!(
+        count(
+            &mut watched.client,
+            "select count(*) from int.plugin_delivery_queue"
+        ),
+        3
+    );
+    assert!(
+        watched.told().contains("cast to a word: log_owner"),
+        "{:?}",
+        watched.told()
+    );
+    watched.assert_ran_only_as(&["log_owner"]);
+}
+
+#[test]
+fn reads_its_rows_as_its_owner_when_somebody_else_writes_them() {
+    let mut watched = watched();
+    watched.run(
+        "alter extension plugin_webhooks drop view public.v_audit_entity_changes;
+         drop view public.v_audit_entity_changes",
+    );
+    watched.run_as(
+        "log_owner",
+        "alter table audit.entity_changes alter column record_id type logs.word using logs.to_word(record_id);",
+    );
+    watched.run_as(
+        "log_owner",
+        &format!(
+            "insert into audit.entity_changes (table_schema, table_name, record_id, operation, tenant_id)
+             values ('public', 'items', row('1')::logs.word, 'INSERT', '{TENANT}')"
+        ),
+    );
+    assert_eq!(
+        count(
+            &mut watched.client,
+            "select count(*) from int.plugin_delivery_queue"
+        ),
+        1
+    );
+    assert!(
+        watched.told().contains("cast to text: log_owner"),
+        "{:?}",
+        watched.told()
+    );
+    watched.assert_ran_only_as(&["log_owner"]);
+}
