@@ -409,6 +409,7 @@ mod tests {
             "create view vault.decrypted_secrets as
              select 'desk_secret'::text as name, vault.decrypt('desk_secret') as decrypted_secret",
         );
+        operator().run("select plugin_webhooks.attach_host()");
         assert_eq!(format!("{:?}", refused(&desk, NOOP, "28000")), of_the_store);
     }
 

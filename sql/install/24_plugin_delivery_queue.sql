@@ -72,7 +72,7 @@ CREATE INDEX IF NOT EXISTS plugin_delivery_queue_source_entity_change_id_idx
 ALTER TABLE int.plugin_delivery_queue ENABLE ROW LEVEL SECURITY;
 SELECT pg_catalog.pg_extension_config_dump('int.plugin_delivery_queue', '');
 
--- The host's tenants, where it has such a table.
+-- The host's tenants, where it has such a table: see 21_plugin_installations.sql.
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM plugin_webhooks.host_objects AS h WHERE h.object = 'app.tenants' AND h.status = 'bound')
@@ -83,7 +83,9 @@ BEGIN
           AND c.confrelid = pg_catalog.to_regclass('app.tenants') AND c.contype = 'f')
     THEN
         ALTER TABLE int.plugin_delivery_queue ADD CONSTRAINT plugin_delivery_queue_tenant_id_fkey
-            FOREIGN KEY (tenant_id) REFERENCES app.tenants (id) ON DELETE CASCADE;
+            FOREIGN KEY (tenant_id) REFERENCES app.tenants (id) ON DELETE CASCADE NOT VALID;
+        PERFORM plugin_webhooks.as_owner_of('int.plugin_delivery_queue',
+            'ALTER TABLE int.plugin_delivery_queue VALIDATE CONSTRAINT plugin_delivery_queue_tenant_id_fkey');
     END IF;
 END
 $$;

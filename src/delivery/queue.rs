@@ -8,7 +8,6 @@ use pgrx::datum::DatumWithOid;
 use pgrx::{Uuid, pg_sys};
 
 use super::purge::{self, PurgeStep, interval};
-use super::waiting;
 use crate::limits::ShortText;
 use crate::pg;
 use crate::pg::BoundedJsonb;
@@ -133,9 +132,8 @@ pub(super) fn nil() -> Uuid {
     Uuid::from_bytes([0; 16])
 }
 
-/// Requests the dispatch of up to `total` due rows, fairly: the worker claims them. Returns how many.
-pub fn request_dispatch(total: usize, lease: Duration) -> usize {
-    let rows = waiting::oldest(total);
+/// Requests the dispatch of pending rows: the worker claims them. Returns how many.
+pub fn request_dispatch(rows: Vec<Uuid>, lease: Duration) -> usize {
     let args = claim_args(rows, None, lease, usize::MAX, &[DeliveryStatus::Pending]);
     as_queue_owner(|| pg::run_kept(CLAIM, &CLAIM_TYPES, &args, |table| Ok(table.len())))
 }

@@ -4,7 +4,7 @@
 use pgrx::prelude::*;
 
 use super::registration;
-use crate::delivery::queue;
+use crate::delivery::{queue, waiting};
 use crate::error::{Error, Result};
 use crate::wake::wake_at_commit;
 use crate::{instance, pg, settings};
@@ -30,7 +30,8 @@ fn rpc_process_plugin_deliveries(p_batch_size: Option<i32>) -> Result<i32> {
         // Rows that nobody would take must stay pending.
         return Ok(0);
     }
-    let moved = queue::request_dispatch(usize::try_from(batch).unwrap_or(0), settings::lease());
+    let rows = waiting::oldest(usize::try_from(batch).unwrap_or(0));
+    let moved = queue::request_dispatch(rows, settings::lease());
     wake_at_commit();
     Ok(i32::try_from(moved).unwrap_or(i32::MAX))
 }

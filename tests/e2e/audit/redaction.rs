@@ -186,7 +186,8 @@ fn values_that_a_trigger_takes_from_a_table_come_whole() {
             "create table public.stored (data jsonb, fields text[]);
              insert into public.stored
                  select jsonb_object_agg(n, md5(n::text)), array_agg(md5(n::text)) from generate_series(1, 5000) n;
-             insert into public.stored values (jsonb_build_object('a', repeat('a', 100000)), array[repeat('f', 5000)]);",
+             insert into public.stored values (jsonb_build_object('a', repeat('a', 100000)), array[repeat('f', 5000)]);
+             grant select on public.stored to plugin_webhooks_owner;",
         );
         amend(
             &mut client,

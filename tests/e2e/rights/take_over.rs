@@ -186,6 +186,37 @@ fn code_of_the_former_owner_is_taken_over_and_runs_as_the_owner() {
     watched.assert_ran_only_as(&[OWNER]);
 }
 
+/// Foreign keys to the tables of a host are checked, which plans a query over them.
+#[test]
+fn what_hangs_on_a_trusted_hosts_tables_runs_as_their_owner() {
+    let owner = "owner_of_a_host";
+    let mut watched = Watched::empty();
+    watched.run(&format!(
+        "create role {owner};
+         do $$ begin execute format('alter database %I owner to {owner}', current_database()); end $$"
+    ));
+    watched.run_as(
+        owner,
+        "create schema app;
+         create schema auth;
+         create function app.always() returns boolean language plpgsql immutable as $$
+             begin perform watch.tell('index'); return true; end $$;
+         create table app.tenants (id uuid primary key);
+         create table auth.users (id uuid primary key);
+         create index on app.tenants ((app.always())) where app.always();
+         create index on auth.users ((app.always())) where app.always();",
+    );
+    watched.run("truncate watch.told; select setval('watch.superusers', 1, false)");
+    watched.run(CREATE);
+    watched.assert_ran_only_as(&[owner]);
+    let keys: i64 = value(
+        &mut watched.client,
+        "select count(*) from pg_constraint
+         where contype = 'f' and convalidated and confrelid in ('app.tenants'::regclass, 'auth.users'::regclass)",
+    );
+    assert_eq!(keys, 3);
+}
+
 /// Whoever has CREATE on the database can make schemas, and what is in them, of any name.
 #[test]
 fn what_a_role_without_rights_has_made_is_no_former_system() {

@@ -87,6 +87,16 @@ impl Database {
         self.client_as(AUTHENTICATOR)
     }
 
+    /// Announces a message about this database, see [`Server::expect_log`]: one must be logged before it is dropped.
+    pub fn expect_log(&self, text: &str) {
+        self.server.announce_about(&self.name, text, true);
+    }
+
+    /// Announces a message about this database that may be logged or not, because that depends on time.
+    pub fn allow_log(&self, text: &str) {
+        self.server.announce_about(&self.name, text, false);
+    }
+
     /// Runs `sql` in a real psql as the superuser.
     pub fn psql(&self, sql: &str) -> PsqlOutput {
         self.server.psql(&self.name, sql)

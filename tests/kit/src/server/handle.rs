@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use postgres::{Client, Config, NoTls};
 
-use super::log::Watch;
+use super::log::{APPLICATION, START_MARK, Watch};
 use crate::sql::{describe, quote_literal};
 use crate::tree::{EXTENSION, Tree};
 use crate::wait::wait_until;
@@ -18,11 +18,7 @@ use crate::wait::wait_until;
 pub(super) const START_DEADLINE: Duration = Duration::from_secs(60);
 /// A statement that hangs fails its test. A benchmark may set it to 0.
 const STATEMENT_TIMEOUT: &str = "-c statement_timeout=120s";
-/// The `application_name` of a test's sessions, and of the programs that it runs.
-pub(super) const APPLICATION: &str = "e2e";
 pub(super) const SUPERUSER: &str = "postgres";
-/// The line of the log that separates a start from the one before.
-pub(super) const START_MARK: &str = "---- start ----";
 
 /// A running server. Clones are handles to the same one; the last one dropped stops it.
 #[derive(Clone)]

@@ -6,10 +6,12 @@
 
 use std::collections::HashMap;
 
-use super::handle::{APPLICATION, START_MARK, Server};
-use super::process::READY;
-use crate::database::Database;
-
+/// The `application_name` of a test's sessions, and of the programs that it runs.
+pub(super) const APPLICATION: &str = "e2e";
+/// The line of the log that separates a start from the one before.
+pub(super) const START_MARK: &str = "---- start ----";
+/// Once more in the log for each time that sessions may come again.
+pub(super) const READY: &str = "database system is ready to accept";
 /// Between bars: what the process is, its database, its application and the SQLSTATE.
 pub(super) const LINE_PREFIX: &str = "%m [%p] |%b|%d|%a|%e| ";
 
@@ -76,60 +78,6 @@ struct Message {
     text: String,
 }
 
-impl Server {
-    /// Announces a message of level WARNING or higher whose lines contain `text`: one must be logged before the
-    /// server ends, more may be.
-    pub fn expect_log(&self, text: &str) {
-        self.watch().announce(None, text, true);
-    }
-
-    /// The same for a message that may be logged or not, because that depends on time.
-    pub fn allow_log(&self, text: &str) {
-        self.watch().announce(None, text, false);
-    }
-
-    /// Sessions end from here until the server is ready again, because the test wants so.
-    pub(super) fn interrupted(&self) {
-        let from = self.log_bytes().len();
-        self.watch().interrupted(from);
-    }
-
-    /// The messages about this database are checked when it goes.
-    pub(crate) fn watch_database(&self, name: &str) {
-        self.watch().databases.insert(name.to_owned(), 0);
-    }
-
-    /// Ends the sessions of a database while `drop_it` runs, then fails for what was logged about it, or about no
-    /// database of a test, and is not announced.
-    #[track_caller]
-    pub(crate) fn end_database(&self, name: &str, drop_it: impl FnOnce()) {
-        let from = self.log_bytes().len();
-        let interruption = self.watch().interrupted(from);
-        drop_it();
-        let log = self.log_bytes();
-        let complaint = {
-            let mut watch = self.watch();
-            watch.interruptions[interruption].to = Some(log.len());
-            watch.check(&log, Some(name))
-        };
-        fail(complaint);
-    }
-}
-
-impl Database {
-    /// Announces a message about this database, see [`Server::expect_log`]: one must be logged before it is dropped.
-    pub fn expect_log(&self, text: &str) {
-        let mut watch = self.server().watch();
-        watch.announce(Some(self.name()), text, true);
-    }
-
-    /// Announces a message about this database that may be logged or not, because that depends on time.
-    pub fn allow_log(&self, text: &str) {
-        let mut watch = self.server().watch();
-        watch.announce(Some(self.name()), text, false);
-    }
-}
-
 #[track_caller]
 pub(super) fn fail(complaint: Option<String>) {
     if let Some(complaint) = complaint {
@@ -138,7 +86,8 @@ pub(super) fn fail(complaint: Option<String>) {
 }
 
 impl Watch {
-    fn announce(&mut self, database: Option<&str>, text: &str, required: bool) {
+    /// Announces a message about this database, or about any; `required`: it must be logged.
+    pub(super) fn announce(&mut self, database: Option<&str>, text: &str, required: bool) {
         self.announcements.push(Announcement {
             database: database.map(str::to_owned),
             text: text.to_owned(),
@@ -151,6 +100,16 @@ impl Watch {
     pub(super) fn interrupted(&mut self, from: usize) -> usize {
         self.interruptions.push(Interruption { from, to: None });
         self.interruptions.len() - 1
+    }
+
+    /// The interruption of this number has ended.
+    pub(super) fn resumed(&mut self, interruption: usize, to: usize) {
+        self.interruptions[interruption].to = Some(to);
+    }
+
+    /// The messages about this database are checked when it goes.
+    pub(super) fn watch_database(&mut self, name: &str) {
+        self.databases.insert(name.to_owned(), 0);
     }
 
     /// What is wrong with the messages about `database` and about no database of a test; without `database`, with

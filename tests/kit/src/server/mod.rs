@@ -1,5 +1,6 @@
 //! One PostgreSQL server in a private tree: start, stop, crash, restart, settings, log.
 
+mod announce;
 mod builder;
 mod config;
 mod handle;

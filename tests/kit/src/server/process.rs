@@ -10,14 +10,12 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::handle::{Inner, START_DEADLINE, START_MARK, SUPERUSER, Server};
-use super::log;
+use super::handle::{Inner, START_DEADLINE, SUPERUSER, Server};
+use super::log::{READY, START_MARK, fail};
 use crate::sql::value;
 use crate::wait::wait_until;
 
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
-/// Once more in the log for each time that sessions may come again.
-pub(super) const READY: &str = "database system is ready to accept";
 
 /// How to end a server: see `pg_ctl stop`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,7 +204,7 @@ impl Drop for Inner {
         // The tree's janitor deletes what cannot be deleted now.
         let _ = fs::remove_dir_all(&self.dir);
         if !thread::panicking() {
-            log::fail(complaint);
+            fail(complaint);
         }
     }
 }
