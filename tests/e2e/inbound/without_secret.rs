@@ -105,7 +105,8 @@ fn a_cancelled_call_says_so() {
         &mut partners.admin(),
         "create schema vault;
          create view vault.decrypted_secrets as
-             select 'one'::text as name, pg_catalog.pg_sleep(60)::text as decrypted_secret",
+             select 'one'::text as name, pg_catalog.pg_sleep(60)::text as decrypted_secret;
+         select plugin_webhooks.attach_host()",
     );
     let mut session = partners.session();
     execute(&mut session, "set statement_timeout = '100ms'");
