@@ -7,6 +7,8 @@ use pgrx::{PgLogLevel, PgSqlErrorCode};
 use plugin_webhooks_core::endpoint::ConfigError;
 use plugin_webhooks_core::excerpt::excerpt;
 
+use crate::pg;
+
 /// What a function returns: an `Err` is raised as a PostgreSQL ERROR.
 pub type Result<T> = std::result::Result<T, ErrorReport>;
 
@@ -22,6 +24,8 @@ pub enum Error {
     ForeignInstallation,
     /// A name of a secret that is not the installation's to use.
     ForbiddenSecret(String),
+    /// A function that superusers alone may call.
+    SuperusersOnly(&'static str),
     /// A field that refers to an object of another tenant.
     ForeignReference(&'static str),
     /// A required argument or field is null or blank.
@@ -132,6 +136,7 @@ impl Error {
             | Self::MissingPermission(_)
             | Self::ForeignInstallation
             | Self::ForbiddenSecret(_)
+            | Self::SuperusersOnly(_)
             | Self::ForeignReference(_)
             | Self::WrongSignature
             | Self::OtherInstallation
@@ -183,6 +188,7 @@ impl Error {
         match self {
             Self::NotAuthenticated => "not authenticated".into(),
             Self::NotMember => "not a member of this tenant".into(),
+            Self::SuperusersOnly(function) => format!("{function} is for superusers"),
             Self::MissingPermission(permission) => format!("permission {permission} required"),
             Self::ForeignInstallation => "the installation belongs to another tenant".into(),
             Self::ForbiddenSecret(name) => {
@@ -364,9 +370,11 @@ pub fn log(message: impl Into<String>, hint: Option<&str>) {
 
 /// A warning for the server log and the caller, with what to do about it.
 pub fn warn(code: PgSqlErrorCode, message: impl Into<String>, hint: &str) {
-    ErrorReport::new(code, message.into(), "plugin_webhooks")
-        .set_hint(hint)
-        .report(PgLogLevel::WARNING);
+    let mut report = ErrorReport::new(code, message.into(), "plugin_webhooks").set_hint(hint);
+    if let Some(database) = pg::served_database() {
+        report = report.set_detail(format!("Database \"{database}\"."));
+    }
+    report.report(PgLogLevel::WARNING);
 }
 
 /// The same for a setting that cannot be used as it is.

@@ -8,6 +8,7 @@ use plugin_webhooks_core::address_policy::AllowedNetworks;
 use plugin_webhooks_core::endpoint;
 
 use crate::delivery::queue;
+use crate::error::{Error, Result};
 use crate::limits::StoredConfig;
 use crate::tables;
 use crate::{host, pg, settings};
@@ -63,10 +64,13 @@ fn refused_installations()
 }
 
 #[pg_extern(sql = false)]
-fn as_owner_of(relation: pg_sys::Oid, statement: &str) -> Option<i64> {
-    pg::as_role(pg::owner(relation)?, || {
-        pg::write_returning::<i64>(statement, &[])
-    })
+fn as_owner_of(relation: pg_sys::Oid, statement: &str) -> Result<Option<i64>> {
+    // Whoever was granted EXECUTE must not become any owner by it.
+    if !pg::current_user_is_superuser() {
+        return Err(Error::SuperusersOnly("plugin_webhooks.as_owner_of()").into());
+    }
+    Ok(pg::owner(relation)
+        .and_then(|owner| pg::as_role(owner, || pg::write_returning::<i64>(statement, &[]))))
 }
 
 #[pg_extern(sql = false)]

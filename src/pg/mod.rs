@@ -40,8 +40,8 @@ pub use databases::databases;
 pub use jsonb::Jsonb;
 pub use memory::{Inside, RawDatum, Varlena, copied_bytes, copied_varlena, new_context};
 pub use process::{
-    database, database_name, in_data_directory, is_in_recovery, set_latches_of_workers,
-    system_identifier,
+    database, database_name, in_data_directory, is_in_recovery, remember_served_database,
+    served_database, set_latches_of_workers, system_identifier,
 };
 pub use random::random_bytes;
 pub use roles::{
@@ -50,8 +50,9 @@ pub use roles::{
 };
 pub use row_lock::lock_key_share;
 pub use session::{
-    current_user, hide_query, in_extension_script, outer_user_is_superuser,
-    outside_extension_script, reserve_setting_prefix, session_setting, transaction_so_far,
+    current_user, current_user_is_superuser, hide_query, in_extension_script,
+    outer_user_is_superuser, outside_extension_script, reserve_setting_prefix, session_setting,
+    transaction_so_far,
 };
 pub use spi::{
     connect, kept, one, one_row, run_kept, show_transition_tables, take_text, with_latest_snapshot,

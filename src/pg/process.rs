@@ -64,3 +64,20 @@ pub fn set_latches_of_workers(database: pg_sys::Oid) {
         }
     }
 }
+
+thread_local! {
+    static SERVED: std::cell::OnceCell<String> = const { std::cell::OnceCell::new() };
+}
+
+/// Keeps the name of the database that a background worker serves: log_line_prefix knows it for sessions only.
+/// Inside a transaction.
+pub fn remember_served_database() {
+    SERVED.with(|served| {
+        served.get_or_init(database_name);
+    });
+}
+
+/// The database that this process serves, if it is a background worker that remembers.
+pub fn served_database() -> Option<String> {
+    SERVED.with(|served| served.get().cloned())
+}

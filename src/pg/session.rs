@@ -20,6 +20,12 @@ pub fn current_user() -> pg_sys::Oid {
     unsafe { pg_sys::GetUserId() }
 }
 
+/// Whether the role whose rights count now is a superuser.
+pub fn current_user_is_superuser() -> bool {
+    // SAFETY: a copy of process state, and a syscache look-up of a role that may be gone.
+    unsafe { pg_sys::superuser() }
+}
+
 /// A setting of the session, `None` where it is unknown or empty.
 pub fn session_setting(name: &CStr) -> Option<String> {
     // SAFETY: reads a C string; with missing_ok it returns null instead of raising, else a C string

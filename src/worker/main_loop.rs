@@ -15,7 +15,7 @@ use super::lock::{self, Lock};
 use super::registration::preloaded;
 use super::transaction::{self, Failure};
 use crate::delivery::queue;
-use crate::{error, instance};
+use crate::{error, instance, pg};
 
 /// How long the worker waits after a tick that failed (DDL on the queue, an error): the first time,
 /// and at most.
@@ -33,6 +33,7 @@ fn acquire_singleton() -> Option<pg_sys::Oid> {
     // Whoever looks whether a worker runs holds the lock for a moment.
     for _ in 0..10 {
         let (extension, alone) = transaction::run(c"starting", || {
+            pg::remember_served_database();
             let extension = instance::extension();
             (
                 extension,

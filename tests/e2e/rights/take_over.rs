@@ -186,6 +186,21 @@ fn code_of_the_former_owner_is_taken_over_and_runs_as_the_owner() {
     watched.assert_ran_only_as(&[OWNER]);
 }
 
+/// A grant on all functions of a schema is quickly made.
+#[test]
+fn statements_as_an_owner_are_run_for_superusers_only() {
+    let mut watched = Watched::of(shared_server().database());
+    watched.run(
+        "grant usage on schema plugin_webhooks to mallory;
+         grant execute on all functions in schema plugin_webhooks to mallory",
+    );
+    watched.run("set role mallory");
+    let call = "select plugin_webhooks.as_owner_of('pg_catalog.pg_class', 'select 1::bigint where watch.tell(''x'')')";
+    expect_sqlstate(watched.client.batch_execute(call), "42501");
+    watched.run("reset role");
+    watched.assert_ran_only_as(&[]);
+}
+
 /// Foreign keys to the tables of a host are checked, which plans a query over them.
 #[test]
 fn what_hangs_on_a_trusted_hosts_tables_runs_as_their_owner() {
