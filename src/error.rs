@@ -1,6 +1,6 @@
 //! Every error that a call can end with by a rule of the product: its SQLSTATE, its message, what to do
-//! next. Repeats no more of anybody's input than an excerpt. What PostgreSQL itself would raise, `pg` and `audit` raise in its words; a warning gets its
-//! words where it arises and goes out through `warn`.
+//! next. Repeats no more of anybody's input than an excerpt. What PostgreSQL itself would raise, `pg` and
+//! `audit` raise in its words; a warning gets its words where it arises and goes out through `warn`.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
@@ -258,6 +258,7 @@ impl Error {
             Self::ForbiddenSecret(_) => {
                 "Ask the operator which names plugin_webhooks.allowed_secret_names allows."
             }
+            Self::SuperusersOnly(_) => "CREATE EXTENSION and resume() call it.",
             Self::NotMember => "Use a session whose tenant is p_tenant_id.",
             Self::UnknownAction(_) => {
                 "The view plugin_webhooks.inbound_actions lists the actions of this database."
