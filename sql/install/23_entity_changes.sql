@@ -25,7 +25,8 @@ COMMENT ON COLUMN audit.entity_changes.tenant_id IS
     'The row''s tenant_id; app.tenants counts as its own tenant. Null: no delivery.';
 COMMENT ON COLUMN audit.entity_changes.ip_address IS
     'From the first source in plugin_webhooks.ip_address_from that has one; by default the first address of the header '
-    'x-forwarded-for, which any caller can forge unless a proxy replaces it, else the address of the database''s client.';
+    'x-forwarded-for, which any caller can forge unless a proxy replaces it, else the address of the database''s '
+    'client.';
 CREATE INDEX IF NOT EXISTS entity_changes_tenant_id_idx ON audit.entity_changes (tenant_id, id);
 ALTER TABLE audit.entity_changes ENABLE ROW LEVEL SECURITY;
 SELECT pg_catalog.pg_extension_config_dump('audit.entity_changes', '');

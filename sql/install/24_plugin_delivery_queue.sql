@@ -84,8 +84,6 @@ BEGIN
     THEN
         ALTER TABLE int.plugin_delivery_queue ADD CONSTRAINT plugin_delivery_queue_tenant_id_fkey
             FOREIGN KEY (tenant_id) REFERENCES app.tenants (id) ON DELETE CASCADE NOT VALID;
-        PERFORM plugin_webhooks.as_owner_of('int.plugin_delivery_queue',
-            'ALTER TABLE int.plugin_delivery_queue VALIDATE CONSTRAINT plugin_delivery_queue_tenant_id_fkey');
     END IF;
 END
 $$;

@@ -105,7 +105,8 @@ BEGIN
     WHERE NOT (f.note = 'view' AND w.rulename = '_RETURN')
     ORDER BY f.name, w.rulename;
 
-    -- Types, and what triggers, defaults, constraints, indexes, conditions and policies use. PostgreSQL's own is not recorded.
+    -- Types, and what triggers, defaults, constraints, indexes, conditions and policies use. PostgreSQL's own is not
+    -- recorded.
     -- Policies of the interface's names are replaced without being evaluated.
     INSERT INTO plugin_webhooks.taking_over
     SELECT 'difference', pg_catalog.format('%s uses %s, which belongs to %s',

@@ -180,8 +180,8 @@ static IP_ADDRESS_FROM: Text = Text {
     name: c"plugin_webhooks.ip_address_from",
     value: GucSetting::<Option<CString>>::new(Some(c"x-forwarded-for, connection")),
     flags: PLAIN,
-    summary: c"Where the audit log's ip_address comes from, as a comma separated list: the first that has one wins.",
-    detail: c"Names of request headers, or connection for the address of the database's client. Empty: none is recorded.",
+    summary: c"Where the audit log's ip_address comes from, comma separated: the first source that has one wins.",
+    detail: c"Names of request headers, or connection for the address of the database's client. Empty: none.",
 };
 
 /// Empty, because only the operator knows how secrets are named here. Without a list every tenant may have requests

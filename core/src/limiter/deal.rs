@@ -77,8 +77,8 @@ impl Refused {
 
 impl<K: Copy + Eq + Hash> Limiter<K> {
     /// Deals out threads. No installation gets more than its permits, no tenant more than the
-    /// [pools](Pool) admit: one for requests that are expected to be slow, one for the others, one for all, and one of bytes of bodies. While
-    /// another tenant waits, none gets more than its share of all threads.
+    /// [pools](Pool) admit: one for requests that are expected to be slow, one for the others, one for all, and
+    /// one of bytes of bodies. While another tenant waits, none gets more than its share of all threads.
     pub fn deal(&self, waiting: &[Waiting<K>], now: Instant, bounds: Bounds) -> Dealt {
         let (mut hands, mut rests) = self.hands(waiting, now, bounds);
         let mut tenants: BinaryHeap<Turn> = hands
