@@ -40,10 +40,14 @@ ALTER TABLE int.plugin_installations ENABLE ROW LEVEL SECURITY;
 SELECT pg_catalog.pg_extension_config_dump('int.plugin_installations', '');
 
 -- The host's tenants and users, where it has such tables. A dump does not carry these: 50_references.sql has what does.
--- Rows are checked in 99_finish.sql.
+-- Rows are checked in 99_finish.sql. A cascade fires triggers of our table with the rights of whoever deletes the
+-- host's row: so there is none where our owner is somebody whom the host's owner has not let have one.
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM plugin_webhooks.host_objects AS h WHERE h.object = 'app.tenants' AND h.status = 'bound')
+       AND EXISTS (SELECT FROM plugin_webhooks.taking_over AS t WHERE t.note = 'owner'
+                   AND (t.object = 'plugin_webhooks_owner'
+                        OR pg_catalog.has_table_privilege(t.object, 'app.tenants', 'REFERENCES')))
        AND NOT EXISTS (
         SELECT FROM pg_catalog.pg_constraint AS c
         JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey)
@@ -54,6 +58,9 @@ BEGIN
             FOREIGN KEY (tenant_id) REFERENCES app.tenants (id) ON DELETE CASCADE NOT VALID;
     END IF;
     IF EXISTS (SELECT FROM plugin_webhooks.host_objects AS h WHERE h.object = 'auth.users' AND h.status = 'bound')
+       AND EXISTS (SELECT FROM plugin_webhooks.taking_over AS t WHERE t.note = 'owner'
+                   AND (t.object = 'plugin_webhooks_owner'
+                        OR pg_catalog.has_table_privilege(t.object, 'auth.users', 'REFERENCES')))
        AND NOT EXISTS (
         SELECT FROM pg_catalog.pg_constraint AS c
         JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey)

@@ -76,6 +76,9 @@ SELECT pg_catalog.pg_extension_config_dump('int.plugin_delivery_queue', '');
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM plugin_webhooks.host_objects AS h WHERE h.object = 'app.tenants' AND h.status = 'bound')
+       AND EXISTS (SELECT FROM plugin_webhooks.taking_over AS t WHERE t.note = 'owner'
+                   AND (t.object = 'plugin_webhooks_owner'
+                        OR pg_catalog.has_table_privilege(t.object, 'app.tenants', 'REFERENCES')))
        AND NOT EXISTS (
         SELECT FROM pg_catalog.pg_constraint AS c
         JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey)

@@ -90,11 +90,24 @@ BEGIN
         FROM plugin_webhooks.found AS f ORDER BY f.name;
     END IF;
 
+    IF NOT updating AND owner <> dedicated
+       AND owner <> (SELECT pg_catalog.pg_get_userbyid(d.datdba) FROM pg_catalog.pg_database AS d
+                     WHERE d.datname = pg_catalog.current_database())
+       AND EXISTS (SELECT FROM pg_catalog.pg_namespace AS n, pg_catalog.aclexplode(n.nspacl) AS x
+                   WHERE n.nspname = 'public' AND x.grantee = 0 AND x.privilege_type = 'CREATE') THEN
+        INSERT INTO plugin_webhooks.taking_over
+        SELECT 'difference', pg_catalog.format('everybody may create objects in schema public, so that %I, who is not '
+            'the owner of the database, could have made them: REVOKE CREATE ON SCHEMA public FROM PUBLIC', owner);
+    END IF;
+
     INSERT INTO plugin_webhooks.taking_over
     SELECT 'difference', pg_catalog.format('schema %1$I belongs to %2$s: ALTER SCHEMA %1$I OWNER TO %3$I', n.nspname,
                pg_catalog.pg_get_userbyid(n.nspowner), current_user)
     FROM pg_catalog.pg_namespace AS n
-    WHERE n.nspname IN ('int', 'audit', 'plugin_webhooks') AND n.nspowner <> ALL (trusted)
+    JOIN pg_catalog.pg_roles AS r ON r.oid = n.nspowner
+    WHERE n.nspname IN ('int', 'audit') AND n.nspowner <> ALL (trusted)
+       -- No former system had it, and functions of operators live there.
+       OR n.nspname = 'plugin_webhooks' AND NOT r.rolsuper
     ORDER BY n.nspname;
 
     -- Rules.
@@ -132,6 +145,10 @@ BEGIN
         SELECT f.name, 'pg_catalog.pg_class'::regclass, x.indexrelid
         FROM plugin_webhooks.found AS f
         JOIN pg_catalog.pg_index AS x ON f.note = 'table' AND x.indrelid = f.oid
+        UNION ALL
+        SELECT f.name, 'pg_catalog.pg_statistic_ext'::regclass, x.oid
+        FROM plugin_webhooks.found AS f
+        JOIN pg_catalog.pg_statistic_ext AS x ON f.note = 'table' AND x.stxrelid = f.oid
         UNION ALL
         SELECT f.name, 'pg_catalog.pg_policy'::regclass, p.oid
         FROM plugin_webhooks.found AS f

@@ -23,8 +23,10 @@ BEGIN
                 wanted.relation, wanted.name, wanted.default_value);
         END IF;
         IF wanted.is_not_null <> wanted.not_null THEN
-            EXECUTE pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I %s NOT NULL', wanted.relation, wanted.name,
-                CASE WHEN wanted.not_null THEN 'SET' ELSE 'DROP' END);
+            -- PostgreSQL reads the other constraints to see whether it has to look at the rows.
+            PERFORM plugin_webhooks.as_owner_of(wanted.relation::regclass,
+                pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I %s NOT NULL', wanted.relation, wanted.name,
+                    CASE WHEN wanted.not_null THEN 'SET' ELSE 'DROP' END));
         END IF;
     END LOOP;
 END

@@ -86,6 +86,18 @@ fn code_of_others_on_a_former_systems_tables_is_refused() {
             "index \"int\".iii uses function mallorys.always(), which belongs to mallory",
         ),
         (
+            "create statistics int.sss on id, (mallorys.yes(event_type)) from int.plugin_delivery_queue",
+            "statistics object \"int\".sss uses function mallorys.yes(text), which belongs to mallory",
+        ),
+        (
+            "grant create on schema public to public",
+            "everybody may create objects in schema public",
+        ),
+        (
+            "create schema plugin_webhooks authorization legacy_owner",
+            "schema plugin_webhooks belongs to legacy_owner: ALTER SCHEMA plugin_webhooks OWNER TO postgres",
+        ),
+        (
             "create policy ppp on int.plugins using (mallorys.yes(key))",
             "policy ppp on table \"int\".plugins uses function mallorys.yes(text), which belongs to mallory",
         ),
@@ -176,12 +188,20 @@ fn code_of_the_former_owner_is_taken_over_and_runs_as_the_owner() {
          create index jjj on int.plugins (legacy_owners.yes(key)) where legacy_owners.always();
          create index kkk on int.plugin_installations (legacy_owners.yes(status)) where legacy_owners.always();
          alter table audit.entity_changes alter column record_id drop not null;
+         alter table audit.entity_changes add constraint ccc check (legacy_owners.always());
          alter table int.plugins drop constraint if exists plugins_key_check;
          create policy ppp on int.plugins using (legacy_owners.yes(key)); alter table int.plugins force row level security;",
     );
     watched.run("truncate watch.told; select setval('watch.superusers', 1, false)");
     watched.run(CREATE);
     watched.assert_ran_only_as(&[OWNER]);
+    assert!(
+        !watched.tries_as(
+            OWNER,
+            "create function audit.track(p_table text) returns void language sql as ''"
+        ),
+        "a function that an operator could take for ours"
+    );
     watched.run("select plugin_webhooks.hand_back(); drop extension plugin_webhooks");
     watched.assert_ran_only_as(&[OWNER]);
 }
