@@ -76,8 +76,11 @@ impl Origin {
         Origin {
             user: user.map(|user| *user.as_bytes()),
             ip_address: address.and_then(|address| pg::Varlena::inet(&address)),
-            user_agent: header("user-agent")
-                .map(|agent| pg::Varlena::text(&agent.chars().take(1000).collect::<String>())),
+            // A text of PostgreSQL holds no NUL.
+            user_agent: header("user-agent").map(|agent| {
+                let printable = agent.chars().filter(|letter| !letter.is_control());
+                pg::Varlena::text(&printable.take(1000).collect::<String>())
+            }),
         }
     }
 }

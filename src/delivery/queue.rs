@@ -100,7 +100,12 @@ pub fn claim(rows: Vec<Uuid>, claim_id: i64, lease: Duration, bytes_left: usize)
                     continue;
                 }
                 let body = row.get::<BoundedJsonb>(4)?.and_then(|body| body.0);
-                bytes += body.as_ref().map_or(0, String::len);
+                let size = body.as_ref().map_or(0, String::len);
+                if bytes > 0 && bytes.saturating_add(size) > bytes_left {
+                    left_over.push(id);
+                    continue;
+                }
+                bytes += size;
                 claimed.push(Claimed {
                     id,
                     installation: row.get::<Uuid>(2)?.unwrap_or_else(nil),

@@ -44,7 +44,17 @@ unsafe fn print(stored: pg_sys::Datum, most: usize) -> Option<String> {
     }
 }
 
-/// About how long a jsonb value is as text, without escapes and spaces.
+/// How long a string is as text, without its quotes (escape_json in utils/adt/json.c).
+fn escaped_length(string: &[u8]) -> usize {
+    let printed = |byte: &u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    string.iter().map(printed).sum()
+}
+
+/// About how long a jsonb value is as text, without quotes and spaces.
 ///
 /// # Safety
 /// `jsonb` is detoasted.
@@ -63,7 +73,11 @@ unsafe fn printed_length(jsonb: *mut pg_sys::Jsonb) -> usize {
                     length = length.saturating_add(match value.type_ {
                         pg_sys::jbvType::jbvNumeric => digits(value.val.numeric),
                         pg_sys::jbvType::jbvString => {
-                            usize::try_from(value.val.string.len).unwrap_or(0)
+                            let length = usize::try_from(value.val.string.len).unwrap_or(0);
+                            escaped_length(std::slice::from_raw_parts(
+                                value.val.string.val.cast::<u8>(),
+                                length,
+                            ))
                         }
                         _ => 4,
                     });

@@ -26,6 +26,20 @@ fn is_that_of_each_statement() {
 }
 
 #[test]
+fn leaves_out_of_a_user_agent_what_no_text_holds() {
+    let mut model = Model::with_rows();
+    model.run(
+        r#"select set_config('request.headers', '{"user-agent": "a\u0000b\n\u001b[31mc"}', false);
+           insert into t (id) values (10);"#,
+    );
+    let agent: String = value(
+        &mut model.client,
+        "select user_agent from audit.entity_changes where record_id = '10'",
+    );
+    assert_eq!(agent, "ab[31mc");
+}
+
+#[test]
 fn takes_the_address_from_where_the_operator_says() {
     const SETTING: &str = "plugin_webhooks.ip_address_from";
     let own = crate::private_server::builder().start();

@@ -59,6 +59,7 @@ fn a_payload_too_long_to_print_is_dead_and_costs_no_other_delivery() {
         "select jsonb_agg(1e131071::numeric) from generate_series(1, 10000)",
         "select jsonb_agg(1e-16383::numeric) from generate_series(1, 100)",
         "select jsonb_object_agg(n, array[-1e100000::numeric]) from generate_series(1, 20) n",
+        "select to_jsonb(repeat(E'\\x01', 12000000))",
     ] {
         let tenant = Tenant::install(&database, &config(&receiver.url("/huge")));
         tenant.subscribe("items", &["INSERT"], None, true);
