@@ -105,6 +105,18 @@ mod tests {
     }
 
     #[pg_extern]
+    fn names_of_secrets_have_at_most_200_characters() {
+        let id = create("one", &"ä".repeat(200));
+        let too_long = text(&"ä".repeat(201));
+        for call in [
+            format!("create_secret('two', {too_long})"),
+            format!("update_secret('{id}', new_name => {too_long})"),
+        ] {
+            operator().refused(&format!("plugin_webhooks.{call}"), "23514");
+        }
+    }
+
+    #[pg_extern]
     fn names_of_secrets_are_trimmed_and_unique() {
         let id = create("s", " crm \n");
         assert_eq!(names(), [format!("({id},crm,\"\")")]);

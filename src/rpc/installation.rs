@@ -159,6 +159,8 @@ fn rpc_uninstall_plugin(p_tenant_id: Option<Uuid>, p_installation_id: Option<Uui
     rate_limit::UNINSTALL.count(&caller)?;
     let installation = required("p_installation_id", p_installation_id)?;
     check_owned(&caller, installation)?;
+    // Another installation may hear of it, which locks that one.
+    room::take_turn(&room::Of::Tenant(caller.tenant));
     tables::INSTALLATIONS.write(
         "DELETE FROM int.plugin_installations WHERE id = $1",
         &[installation.into()],

@@ -12,6 +12,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::key_file::{self, SecretKey};
 use super::secret::Secret;
 use crate::error::{Error, Result, required, required_text};
+use crate::limits::SECRET_REF_CHARACTERS;
 use crate::pg;
 use crate::tables;
 
@@ -145,6 +146,19 @@ pub fn find(name: &str) -> Result<Option<Secret>> {
     Ok(Some(Secret::new(plaintext, row.tenant, row.plugin)))
 }
 
+/// A trimmed name, no longer than one that an installation may refer to.
+fn secret_name(new_name: Option<&str>) -> Result<&str> {
+    let name = required_text("new_name", new_name)?;
+    if name.chars().count() > SECRET_REF_CHARACTERS {
+        return Err(Error::TooLarge {
+            name: "new_name",
+            most: format!("{SECRET_REF_CHARACTERS} characters"),
+        }
+        .into());
+    }
+    Ok(name)
+}
+
 fn any_exist() -> bool {
     tables::SECRETS
         .one::<Uuid>("SELECT id FROM plugin_webhooks.secrets LIMIT 1", &[])
@@ -170,7 +184,7 @@ pub fn create(
     if secret.is_empty() {
         return Err(Error::Required("new_secret").into());
     }
-    let name = required_text("new_name", new_name)?;
+    let name = secret_name(new_name)?;
     let plugin = match new_plugin_key {
         Some(key) => Some(required_text("new_plugin_key", Some(key))?),
         None => None,
@@ -240,7 +254,7 @@ fn update_secret(
         return Err(Error::Required("new_secret").into());
     }
     let name = match new_name {
-        Some(name) => Some(required_text("new_name", Some(name))?),
+        Some(name) => Some(secret_name(Some(name))?),
         None => None,
     };
     let binds = binds();

@@ -5,10 +5,10 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use plugin_webhooks_kit::postgres::Client;
+use plugin_webhooks_kit::postgres::{Client, Error};
 use plugin_webhooks_kit::{
-    Database, Receiver, Tenant, as_service, execute, expect_sqlstate, project_with_items, value,
-    wait_until,
+    Database, Receiver, Tenant, as_service, execute, expect_sqlstate, project_with_items,
+    shared_server, value, wait_until,
 };
 
 use crate::private_server::{SOON, builder};
@@ -79,13 +79,14 @@ fn ended(client: &mut Client, tenant: &Tenant<'_>) -> String {
     found.unwrap_or_default()
 }
 
-/// Two sessions that add a row of the same owner, `calls`, where only one fits: the second waits for the first.
-fn only_one_fits(database: &Database, calls: &[String; 2], first_commits: bool) {
+/// Makes the first call in an open transaction, then the second, which has to wait for its end; what the second came
+/// to.
+fn take_turns(database: &Database, calls: &[String; 2], ending: &str) -> Result<(), Error> {
     let mut first = database.client();
     execute(&mut first, "begin");
     execute(&mut first, &calls[0]);
     let ended = AtomicBool::new(false);
-    let second = thread::scope(|scope| {
+    thread::scope(|scope| {
         let second = scope.spawn(|| {
             let result = database.client().batch_execute(&calls[1]);
             ended.store(true, Ordering::Relaxed);
@@ -99,17 +100,48 @@ fn only_one_fits(database: &Database, calls: &[String; 2], first_commits: bool) 
                 "select exists (select from pg_locks where locktype = 'advisory' and not granted)",
             )
         });
-        execute(
-            &mut first,
-            if first_commits { "commit" } else { "rollback" },
-        );
+        execute(&mut first, ending);
         second.join().expect("the second session")
-    });
+    })
+}
+
+/// Two sessions that add a row of the same owner, `calls`, where only one fits: the second waits for the first.
+fn only_one_fits(database: &Database, calls: &[String; 2], first_commits: bool) {
+    let ending = if first_commits { "commit" } else { "rollback" };
+    let second = take_turns(database, calls, ending);
     if first_commits {
         expect_sqlstate(second, "23514");
     } else {
         second.expect("there is room");
     }
+}
+
+#[test]
+fn two_sessions_that_uninstall_from_one_tenant_take_turns() {
+    let database = project_with_items(shared_server());
+    for key in ["one", "two"] {
+        as_service(&database, |call| {
+            call.execute("select rpc_register_plugin($1, $1)", &[&key])
+        });
+    }
+    let mut client = database.client();
+    execute(
+        &mut client,
+        &format!(
+            "select rpc_install_plugin('{TENANT}', 'one'), rpc_install_plugin('{TENANT}', 'two');
+             select rpc_upsert_plugin_webhook_subscription(
+                 '{TENANT}', id, 'int', 'plugin_installations', '{{DELETE}}') from int.plugin_installations"
+        ),
+    );
+    let uninstall = |key: &str| {
+        format!(
+            "select rpc_uninstall_plugin('{TENANT}', i.id) from int.plugin_installations i
+             join int.plugins p on p.id = i.plugin_id where p.key = '{key}'"
+        )
+    };
+    take_turns(&database, &["one", "two"].map(uninstall), "commit").expect("both are gone");
+    let left = "select count(*) from int.plugin_installations";
+    assert_eq!(value::<i64>(&mut client, left), 0);
 }
 
 #[test]

@@ -137,6 +137,20 @@ fn odd_configurations_are_masked_too() {
             r#"{"webhook_url": "HTTPS://a.invalid?***"}"#,
         ),
         (
+            r#"{"webhook_url": "https://a.invalid/\nhunter2"}"#,
+            r#"{"webhook_url": "***"}"#,
+        ),
+        (
+            r#"{"batch": {"token": "hunter2"}, "order": {"token": "hunter2"}, "cloudevents": "hunter2", "timeout_ms": "hunter2",
+                "max_per_second": ["hunter2"], "retry_schedule": "hunter2"}"#,
+            r#"{"batch": "***", "order": "***", "timeout_ms": "***", "cloudevents": "***", "max_per_second": "***", "retry_schedule": "***"}"#,
+        ),
+        (
+            r#"{"batch": {"max_events": 9, "max_wait_ms": 7}, "order": "record", "cloudevents": true, "max_per_second": 0.5,
+                "retry_schedule": [60, 300]}"#,
+            r#"{"batch": {"max_events": 9, "max_wait_ms": 7}, "order": "record", "cloudevents": true, "max_per_second": 0.5, "retry_schedule": [60, 300]}"#,
+        ),
+        (
             r#"{"webhook_url": "http://a.invalid/a/b"}"#,
             r#"{"webhook_url": "http://a.invalid/a/b"}"#,
         ),
