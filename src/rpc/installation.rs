@@ -61,23 +61,12 @@ fn check_secret_ref(caller: &Caller, plugin: &str, name: Option<&str>) -> Result
 
 /// Waits for other installations of the tenant, and raises when there is no room for one more.
 fn check_room(tenant: Uuid, plugin: Uuid) -> Result<()> {
-    let most = settings::max_installations();
-    let full = room::is_full(
+    room::check(
         room::Of::Tenant(tenant),
         "SELECT NOT EXISTS (SELECT FROM int.plugin_installations WHERE tenant_id = $1 AND plugin_id = $2)
             AND (SELECT pg_catalog.count(*) FROM int.plugin_installations WHERE tenant_id = $1) >= $3",
-        &[tenant.into(), plugin.into(), most.into()],
-    );
-    if full {
-        return Err(Error::Full {
-            owner: "tenant",
-            rows: "installations",
-            most,
-            setting: "max_installations",
-        }
-        .into());
-    }
-    Ok(())
+        vec![tenant.into(), plugin.into()],
+    )
 }
 
 #[pg_extern(sql = false)]

@@ -10,7 +10,6 @@ use crate::caller::{self, rate_limit};
 use crate::change::Operation;
 use crate::error::{Error, Result, quoted, required};
 use crate::limits::{self, Names, ShortText};
-use crate::settings;
 use crate::tables;
 use crate::text_enum::TextEnum;
 
@@ -52,25 +51,14 @@ fn words(operations: &[Operation]) -> Vec<String> {
 
 /// Waits for other subscriptions of the installation, and raises when there is no room for one more.
 fn check_room(installation: Uuid, schema: &str, table: &str) -> Result<()> {
-    let most = settings::max_subscriptions();
-    let full = room::is_full(
+    room::check(
         room::Of::Installation(installation),
         "SELECT NOT EXISTS (SELECT FROM int.plugin_webhook_subscriptions
                             WHERE plugin_installation_id = $1 AND table_schema = $2 AND table_name = $3)
             AND (SELECT pg_catalog.count(*) FROM int.plugin_webhook_subscriptions
                  WHERE plugin_installation_id = $1) >= $4",
-        &[installation.into(), schema.into(), table.into(), most.into()],
-    );
-    if full {
-        return Err(Error::Full {
-            owner: "installation",
-            rows: "subscriptions",
-            most,
-            setting: "max_subscriptions",
-        }
-        .into());
-    }
-    Ok(())
+        vec![installation.into(), schema.into(), table.into()],
+    )
 }
 
 #[pg_extern(sql = false)]
