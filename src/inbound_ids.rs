@@ -18,10 +18,6 @@ const PURGE: &str = "DELETE FROM plugin_webhooks.inbound_ids AS i
          WHERE o.created_at < pg_catalog.now() - pg_catalog.make_interval(secs => $1)
          ORDER BY o.created_at LIMIT $2 FOR UPDATE SKIP LOCKED))";
 
-fn as_owner<R>(body: impl FnOnce() -> R) -> R {
-    pg::as_owner_of(tables::INBOUND_IDS, body)
-}
-
 /// Whether there is a table of them: not yet, while a new library runs on the schema of an older version.
 pub fn exist() -> bool {
     pg::relation(tables::INBOUND_IDS).is_some()
@@ -58,41 +54,35 @@ pub fn run_once(
 /// Whether the id is new here, and from now on this transaction's. Waits for another transaction that has it.
 /// Where that one's row is invisible to this transaction's only snapshot PostgreSQL raises 40001.
 fn claim(installation: Uuid, id: &str) -> bool {
-    let claimed = as_owner(|| {
-        pg::write_returning::<bool>(
-            "INSERT INTO plugin_webhooks.inbound_ids (plugin_installation_id, id) VALUES ($1, $2)
-             ON CONFLICT DO NOTHING RETURNING true",
-            &[installation.into(), id.into()],
-        )
-    });
+    let claimed = tables::INBOUND_IDS.write_returning::<bool>(
+        "INSERT INTO plugin_webhooks.inbound_ids (plugin_installation_id, id) VALUES ($1, $2)
+         ON CONFLICT DO NOTHING RETURNING true",
+        &[installation.into(), id.into()],
+    );
     claimed == Some(true)
 }
 
 /// The answer beside an id, `None` without such an id. The row may be younger than the calling statement.
 fn answer(installation: Uuid, id: &str) -> Option<Option<Jsonb>> {
     pg::with_latest_snapshot(|| {
-        as_owner(|| {
-            pg::one_row(
-                "SELECT answer FROM plugin_webhooks.inbound_ids WHERE plugin_installation_id = $1 AND id = $2",
-                &[installation.into(), id.into()],
-                |row| row.get_one::<Jsonb>(),
-            )
-        })
+        tables::INBOUND_IDS.one_row(
+            "SELECT answer FROM plugin_webhooks.inbound_ids WHERE plugin_installation_id = $1 AND id = $2",
+            &[installation.into(), id.into()],
+            |row| row.get_one::<Jsonb>(),
+        )
     })
 }
 
 fn keep(installation: Uuid, id: &str, answer: &Jsonb) {
-    as_owner(|| {
-        pg::write(
-            "UPDATE plugin_webhooks.inbound_ids SET answer = $3 WHERE plugin_installation_id = $1 AND id = $2",
-            &[installation.into(), id.into(), answer.clone().into()],
-        )
-    });
+    tables::INBOUND_IDS.write(
+        "UPDATE plugin_webhooks.inbound_ids SET answer = $3 WHERE plugin_installation_id = $1 AND id = $2",
+        &[installation.into(), id.into(), answer.clone().into()],
+    );
 }
 
 /// Deletes up to `rows` ids that are older than `age`, the oldest first; returns how many.
 pub fn purge(rows: i32, age: Duration) -> usize {
     let types = [pg_sys::BuiltinOid::FLOAT8OID, pg_sys::BuiltinOid::INT4OID];
     let args = [age.as_secs_f64().into(), rows.into()];
-    as_owner(|| pg::run_kept(PURGE, &types, &args, |table| Ok(table.len())))
+    tables::INBOUND_IDS.run_kept(PURGE, &types, &args, |table| Ok(table.len()))
 }

@@ -33,10 +33,8 @@ unsafe fn masked_row(row: Datum) -> Option<Datum> {
     // SAFETY: the caller's jsonb.
     let row = unsafe { pgrx::datum::DatumWithOid::new(Some(pg::RawDatum(row)), pg_sys::JSONBOID) };
     // Its search_path is safe; the rows are none of any table.
-    let masked = pg::as_owner_of(tables::ENTITY_CHANGES, || {
-        pg::run_kept(MASK, &[BuiltinOid::JSONBOID], &[row], |table| {
-            table.first().get_one::<Jsonb>()
-        })
+    let masked = tables::ENTITY_CHANGES.run_kept(MASK, &[BuiltinOid::JSONBOID], &[row], |table| {
+        table.first().get_one::<Jsonb>()
     });
     masked.and_then(IntoDatum::into_datum)
 }

@@ -104,44 +104,32 @@ impl RateLimit {
     /// Whether no call is left in this minute, as far as others have committed theirs. Locks nothing.
     fn used_up(&self, key: &str) -> bool {
         let hits = pg::with_latest_snapshot(|| {
-            as_owner(|| {
-                pg::one::<i32>(
-                    "SELECT hits FROM plugin_webhooks.rate_limits
-                     WHERE bucket = $1
-                       AND window_start = pg_catalog.date_trunc('minute', pg_catalog.clock_timestamp())",
-                    &[self.bucket(key).into()],
-                )
-            })
+            tables::RATE_LIMITS.one::<i32>(
+                "SELECT hits FROM plugin_webhooks.rate_limits
+                 WHERE bucket = $1
+                   AND window_start = pg_catalog.date_trunc('minute', pg_catalog.clock_timestamp())",
+                &[self.bucket(key).into()],
+            )
         });
         hits.unwrap_or(0) >= self.max
     }
 
     fn counted_here(&self, key: &str) -> bool {
-        let hits = as_owner(|| {
-            pg::write_returning::<i32>(
-                "INSERT INTO plugin_webhooks.rate_limits AS r (bucket, window_start, hits)
-                 VALUES ($1, pg_catalog.date_trunc('minute', pg_catalog.clock_timestamp()), 1)
-                 ON CONFLICT (bucket) DO UPDATE SET
-                     hits = CASE WHEN r.window_start = excluded.window_start THEN r.hits + 1 ELSE 1 END,
-                     window_start = excluded.window_start
-                 RETURNING hits",
-                &[self.bucket(key).into()],
-            )
-        });
+        let hits = tables::RATE_LIMITS.write_returning::<i32>(
+            "INSERT INTO plugin_webhooks.rate_limits AS r (bucket, window_start, hits)
+             VALUES ($1, pg_catalog.date_trunc('minute', pg_catalog.clock_timestamp()), 1)
+             ON CONFLICT (bucket) DO UPDATE SET
+                 hits = CASE WHEN r.window_start = excluded.window_start THEN r.hits + 1 ELSE 1 END,
+                 window_start = excluded.window_start
+             RETURNING hits",
+            &[self.bucket(key).into()],
+        );
         hits.unwrap_or(0) <= self.max
     }
 }
 
-fn as_owner<R>(body: impl FnOnce() -> R) -> R {
-    pg::as_owner_of(tables::RATE_LIMITS, body)
-}
-
 /// Deletes up to `rows` counters of minutes that are long over; returns how many.
 pub fn purge(rows: i32) -> usize {
-    let args = [rows.into()];
-    as_owner(|| {
-        pg::run_kept(PURGE, &[pg_sys::BuiltinOid::INT4OID], &args, |table| {
-            Ok(table.len())
-        })
-    })
+    let types = [pg_sys::BuiltinOid::INT4OID];
+    tables::RATE_LIMITS.run_kept(PURGE, &types, &[rows.into()], |table| Ok(table.len()))
 }

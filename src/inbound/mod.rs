@@ -30,16 +30,14 @@ struct Installation {
 impl Installation {
     fn find(key: &str, id: Uuid) -> Result<Self> {
         // Plugins and installations have one owner.
-        let found = pg::as_owner_of(tables::INSTALLATIONS, || {
-            pg::one_row(
-                "SELECT i.tenant_id, i.secret_ref, i.installed_by
-                 FROM int.plugin_installations AS i
-                 JOIN int.plugins AS p ON p.id = i.plugin_id
-                 WHERE i.id = $1 AND i.status = 'installed' AND p.is_active AND p.key = $2",
-                &[id.into(), key.into()],
-                |row| row.get_three::<Uuid, ShortText, Uuid>(),
-            )
-        });
+        let found = tables::INSTALLATIONS.one_row(
+            "SELECT i.tenant_id, i.secret_ref, i.installed_by
+             FROM int.plugin_installations AS i
+             JOIN int.plugins AS p ON p.id = i.plugin_id
+             WHERE i.id = $1 AND i.status = 'installed' AND p.is_active AND p.key = $2",
+            &[id.into(), key.into()],
+            |row| row.get_three::<Uuid, ShortText, Uuid>(),
+        );
         match found {
             Some((Some(tenant), secret_ref, installed_by)) => Ok(Self {
                 id,

@@ -34,6 +34,17 @@ impl TableName<'_> {
         as_owner_of(self, || spi::write_returning(sql, args))
     }
 
+    /// Runs a statement whose plan is kept, see [`spi::run_kept`].
+    pub fn run_kept<R>(
+        self,
+        sql: &'static str,
+        types: &[pg_sys::BuiltinOid],
+        args: &[DatumWithOid<'_>],
+        read: impl FnOnce(SpiTupleTable<'_>) -> SpiResult<R>,
+    ) -> R {
+        as_owner_of(self, || spi::run_kept(sql, types, args, read))
+    }
+
     /// Runs a statement that writes; returns how many rows it touched.
     pub fn write(self, sql: &str, args: &[DatumWithOid<'_>]) -> usize {
         as_owner_of(self, || spi::write(sql, args))
