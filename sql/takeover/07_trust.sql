@@ -46,6 +46,8 @@ DECLARE
     found_by  CONSTANT oid[] := ARRAY(SELECT DISTINCT f.owner FROM plugin_webhooks.found AS f);
     owner     name;
     trusted   oid[];
+    -- A former system of somebody who is not the owner of the database.
+    stranger  boolean;
 BEGIN
     -- One owner. Of a former system a superuser's part counts, too: it must not become somebody else's.
     IF updating AND pg_catalog.cardinality(owners) > 1 THEN
@@ -65,36 +67,35 @@ BEGIN
     INSERT INTO plugin_webhooks.taking_over VALUES ('owner', owner);
     trusted := ARRAY(SELECT r.oid FROM pg_catalog.pg_roles AS r WHERE r.rolsuper OR r.rolname IN (owner, dedicated));
 
+    stranger := NOT updating AND owner <> dedicated
+        AND owner <> (SELECT pg_catalog.pg_get_userbyid(d.datdba) FROM pg_catalog.pg_database AS d
+                      WHERE d.datname = pg_catalog.current_database());
+
     -- An update finds what a later version brings, and somebody has made beforehand.
     IF updating THEN
         INSERT INTO plugin_webhooks.taking_over
         SELECT 'difference', pg_catalog.format('%s belongs to %s', f.name, pg_catalog.pg_get_userbyid(f.owner))
         FROM plugin_webhooks.found AS f WHERE f.owner <> ALL (trusted);
     -- Only whoever may write to schema public can have made the functions that clients call.
-    ELSIF owner <> dedicated
-          AND owner <> (SELECT pg_catalog.pg_get_userbyid(d.datdba) FROM pg_catalog.pg_database AS d
-                        WHERE d.datname = pg_catalog.current_database())
-          AND EXISTS (
-              SELECT FROM plugin_webhooks.expected_shape AS s
-              WHERE s.kind = 'function' AND s.relation = 'public' AND NOT EXISTS (
-                      SELECT FROM plugin_webhooks.found AS f
-                      WHERE f.note = 'function' AND pg_catalog.split_part(f.name, '(', 1) = 'public.' || s.name)
-                 OR s.kind = 'column' AND s.relation IN ('int.plugins', 'int.plugin_installations',
-                        'int.plugin_webhook_subscriptions', 'audit.entity_changes', 'int.plugin_delivery_queue')
-                    AND NOT EXISTS (
-                      SELECT FROM plugin_webhooks.found AS f
-                      WHERE f.oid = pg_catalog.to_regclass(s.relation))) THEN
+    ELSIF stranger AND EXISTS (
+        SELECT FROM plugin_webhooks.expected_shape AS s
+        WHERE s.kind = 'function' AND s.relation = 'public' AND NOT EXISTS (
+                SELECT FROM plugin_webhooks.found AS f
+                WHERE f.note = 'function' AND pg_catalog.split_part(f.name, '(', 1) = 'public.' || s.name)
+           OR s.kind = 'column' AND s.relation IN ('int.plugins', 'int.plugin_installations',
+                  'int.plugin_webhook_subscriptions', 'audit.entity_changes', 'int.plugin_delivery_queue')
+              AND NOT EXISTS (
+                SELECT FROM plugin_webhooks.found AS f
+                WHERE f.oid = pg_catalog.to_regclass(s.relation))) THEN
         INSERT INTO plugin_webhooks.taking_over
         SELECT 'difference', pg_catalog.format('%s belongs to %s, and the rest of a former system is not here',
                    f.name, pg_catalog.pg_get_userbyid(f.owner))
         FROM plugin_webhooks.found AS f ORDER BY f.name;
     END IF;
 
-    IF NOT updating AND owner <> dedicated
-       AND owner <> (SELECT pg_catalog.pg_get_userbyid(d.datdba) FROM pg_catalog.pg_database AS d
-                     WHERE d.datname = pg_catalog.current_database())
-       AND EXISTS (SELECT FROM pg_catalog.pg_namespace AS n, pg_catalog.aclexplode(n.nspacl) AS x
-                   WHERE n.nspname = 'public' AND x.grantee = 0 AND x.privilege_type = 'CREATE') THEN
+    IF stranger AND EXISTS (
+        SELECT FROM pg_catalog.pg_namespace AS n, pg_catalog.aclexplode(n.nspacl) AS x
+        WHERE n.nspname = 'public' AND x.grantee = 0 AND x.privilege_type = 'CREATE') THEN
         INSERT INTO plugin_webhooks.taking_over
         SELECT 'difference', pg_catalog.format('everybody may create objects in schema public, so that %I, who is not '
             'the owner of the database, could have made them: REVOKE CREATE ON SCHEMA public FROM PUBLIC', owner);
