@@ -37,7 +37,7 @@ macro_rules! argument {
                 const ARGUMENT_SQL: std::result::Result<SqlMappingRef, ArgumentError> =
                     Ok(SqlMappingRef::literal($sql));
                 const RETURN_SQL: std::result::Result<ReturnsRef, ReturnsError> =
-                    Ok(ReturnsRef::One(SqlMappingRef::literal("jsonb")));
+                    Ok(ReturnsRef::One(SqlMappingRef::literal($sql)));
             }
         };
     };
