@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use plugin_webhooks_kit::PACKAGE_VARIABLE;
+use plugin_webhooks_kit::{PACKAGE_VARIABLE, SystemFiles};
 
 use crate::checkout::Checkout;
 use crate::names::Names;
@@ -44,6 +44,8 @@ struct Run {
     checkout: Checkout,
     names: Names,
     workspace: OnceCell<Workspace>,
+    /// Those of PostgreSQL when packages were installed and nothing had run.
+    system_files: OnceCell<SystemFiles>,
     package: OnceCell<PathBuf>,
 }
 
@@ -108,6 +110,8 @@ impl Run {
             return Ok(workspace);
         }
         let workspace = tools::prepare(Purpose::Test)?;
+        self.system_files
+            .get_or_init(|| SystemFiles::of(workspace.pg_config()));
         Ok(self.workspace.get_or_init(|| workspace))
     }
 
@@ -126,6 +130,7 @@ pub fn run(options: Options) -> Result<ExitCode> {
         checkout: Checkout::find()?,
         names: Names::new(options.names.clone()),
         workspace: OnceCell::new(),
+        system_files: OnceCell::new(),
         package: OnceCell::new(),
     };
     if options.suite.is_none() {
@@ -142,6 +147,15 @@ pub fn run(options: Options) -> Result<ExitCode> {
             Counts::one(false)
         });
         tally.record(part.name, counts, started.elapsed());
+    }
+    if let (Some(workspace), Some(before)) = (run.workspace.get(), run.system_files.get()) {
+        let started = Instant::now();
+        let changes = before.changes_until(&SystemFiles::of(workspace.pg_config()));
+        for change in &changes {
+            eprintln!("error: the system's PostgreSQL was written into: {change}");
+        }
+        let counts = Counts::one(changes.is_empty());
+        tally.record("the system's files", counts, started.elapsed());
     }
     step("result");
     let total = tally.total();

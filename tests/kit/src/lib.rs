@@ -35,7 +35,7 @@ pub use signature::{assert_signed, sign, verify_signature};
 pub use sql::{count, describe, execute, expect_sqlstate, quote_ident, quote_literal, text, value};
 pub use tenant::{Delivery, Tenant, as_service, assert_delivers};
 pub use tls::{Ca, Identity};
-pub use tree::{EXTENSION, PACKAGE_VARIABLE, Tree};
+pub use tree::{EXTENSION, PACKAGE_VARIABLE, SystemFiles, Tree};
 pub use volume::Volume;
 pub use wait::wait_until;
 

@@ -9,9 +9,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use plugin_webhooks_kit::{
-    Ca, Dns, HOST_SCHEMA, Received, Receiver, Records, Reply, RoleOptions, Server, StopMode, Tree,
-    as_user, create_supabase_roles, create_supabase_roles_with, expect_sqlstate, sign,
-    verify_signature, wait_until,
+    Ca, Dns, HOST_SCHEMA, Received, Receiver, Records, Reply, RoleOptions, Server, StopMode,
+    SystemFiles, Tree, as_user, create_supabase_roles, create_supabase_roles_with, expect_sqlstate,
+    sign, verify_signature, wait_until,
 };
 use rustls::pki_types::ServerName;
 
@@ -94,6 +94,56 @@ mod tree_of_our_own {
             .client()
             .batch_execute("create extension only_here")
             .expect("create extension");
+    }
+
+    #[test]
+    fn nothing_that_a_test_writes_reaches_the_system() {
+        let before = SystemFiles::now();
+        let own = Tree::without_extension();
+        for dir in [
+            own.bin_dir().to_owned(),
+            own.library_dir(),
+            own.extension_dir(),
+        ] {
+            for entry in std::fs::read_dir(&dir).expect("a directory of the tree") {
+                let path = entry.expect("an entry").path();
+                // A directory can be a link: a file in it is nobody's to write.
+                if !path.is_dir() {
+                    let real = path.canonicalize().expect("where it lies");
+                    assert!(real.starts_with(own.dir()), "{}", real.display());
+                    std::fs::write(&path, "written by a test").expect("write in place");
+                }
+            }
+            std::fs::write(dir.join("only_here"), "").expect("write a new file");
+        }
+        drop(own);
+        let none: Vec<String> = Vec::new();
+        assert_eq!(before.changes_until(&SystemFiles::now()), none);
+    }
+
+    #[test]
+    fn a_change_of_the_systems_files_would_be_noticed() {
+        let own = Tree::without_extension();
+        let pg_config = own.bin_dir().join("pg_config");
+        let before = SystemFiles::of(&pg_config);
+        let [control, script] =
+            ["plpgsql.control", "plpgsql--1.0.sql"].map(|name| own.extension_dir().join(name));
+        let added = own.extension_dir().join("added.control");
+        std::fs::write(&control, "written by a test").expect("write in place");
+        std::fs::remove_file(&script).expect("delete");
+        std::fs::write(&added, "").expect("write a new file");
+        let line = |word, path: &PathBuf| format!("{word}: {}", path.display());
+        let mut changes = before.changes_until(&SystemFiles::of(&pg_config));
+        // Its directory has another time, too.
+        changes.retain(|change| !change.ends_with("/extension"));
+        assert_eq!(
+            changes,
+            [
+                line("deleted", &script),
+                line("changed", &control),
+                line("added", &added)
+            ]
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Component, Path, PathBuf};
 
@@ -43,30 +44,31 @@ impl Layout {
         }
     }
 
-    pub(super) fn copy_programs(&self) {
-        create_dir(&self.bin.private);
-        for entry in entries(&self.bin.system) {
-            let to = self.bin.private.join(file_name(&entry));
-            fs::copy(&entry, &to)
-                .unwrap_or_else(|error| panic!("cannot copy {}: {error}", entry.display()));
-        }
-    }
-
-    pub(super) fn link_libraries(&self) {
-        link_entries(&self.library.system, &self.library.private, &[]);
-    }
-
-    pub(super) fn link_shared_files(&self) {
-        link_entries(&self.share.system, &self.share.private, &["extension"]);
-        link_entries(
-            &self.share.system.join("extension"),
-            &self.share.private.join("extension"),
-            &[],
-        );
+    /// Copies what a test may write, and links what servers only read.
+    pub(super) fn fill(&self) {
+        let [bin, library, share] = [&self.bin, &self.library, &self.share];
+        let extension = share.system.join("extension");
+        fill(&bin.system, &bin.private, &[], copy);
+        fill(&library.system, &library.private, &[], |from, to| {
+            // Bitcode and PGXS.
+            if from.is_dir() {
+                symlink(from, to)
+            } else {
+                copy(from, to)
+            }
+        });
+        fill(&share.system, &share.private, &["extension"], |from, to| {
+            symlink(from, to)
+        });
+        fill(&extension, &share.private.join("extension"), &[], copy);
     }
 }
 
-fn ask(pg_config: &Path, question: &str) -> PathBuf {
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::copy(from, to).map(|_| ())
+}
+
+pub(super) fn ask(pg_config: &Path, question: &str) -> PathBuf {
     let output = clean_command(pg_config)
         .arg(question)
         .output()
@@ -107,8 +109,8 @@ fn common_prefix(paths: &[&Path]) -> PathBuf {
         .collect()
 }
 
-/// Links every entry but the `except`ed ones, and never the system's copy of the extension.
-fn link_entries(from: &Path, to: &Path, except: &[&str]) {
+/// Puts every entry but the `except`ed ones there, and never the system's copy of the extension.
+fn fill(from: &Path, to: &Path, except: &[&str], put: impl Fn(&Path, &Path) -> io::Result<()>) {
     create_dir(to);
     let except: BTreeSet<&OsStr> = except.iter().map(OsStr::new).collect();
     for entry in entries(from) {
@@ -116,7 +118,7 @@ fn link_entries(from: &Path, to: &Path, except: &[&str]) {
         if except.contains(name) || name.to_string_lossy().starts_with(EXTENSION) {
             continue;
         }
-        symlink(&entry, to.join(name))
-            .unwrap_or_else(|error| panic!("cannot link {}: {error}", entry.display()));
+        put(&entry, &to.join(name))
+            .unwrap_or_else(|error| panic!("cannot copy or link {}: {error}", entry.display()));
     }
 }

@@ -1,5 +1,5 @@
-//! A PostgreSQL installation of our own: real copies of the system's programs, links to its
-//! libraries and data files, and the packaged extension beside them.
+//! A PostgreSQL installation of our own: copies of the system's programs, libraries and extensions, and the packaged
+//! extension beside them. Only directories that nothing writes into are links to the system's.
 //!
 //! PostgreSQL finds its files relative to its executable, so the copy never looks at the system's
 //! extension directories. The tree lives in /tmp, where the user `postgres` may go even when the
@@ -8,6 +8,7 @@
 mod files;
 mod janitor;
 mod layout;
+mod listing;
 
 use std::fs::{self, File, Permissions};
 use std::io::Write;
@@ -23,6 +24,7 @@ pub(crate) use files::run;
 use janitor::Janitor;
 pub use layout::EXTENSION;
 use layout::Layout;
+pub use listing::SystemFiles;
 
 use crate::account::{Account, clean_command};
 
@@ -88,9 +90,7 @@ impl Tree {
             .expect("open the tree to everyone");
         account.own(&root);
         let layout = Layout::of_system(pg_config, &root);
-        layout.copy_programs();
-        layout.link_libraries();
-        layout.link_shared_files();
+        layout.fill();
         let template = OnceLock::new();
         Tree(Arc::new(Inner {
             root,
