@@ -1,6 +1,8 @@
 //! The allowlist of actions: two built in, all others registered by the extension's owner.
 //! A handler runs with the rights of its own owner, never with those of the extension.
 
+use std::ffi::CString;
+
 use pgrx::Uuid;
 use pgrx::prelude::*;
 
@@ -13,6 +15,9 @@ const NOOP: &str = "noop";
 /// sql/install/28_actions.sql lists the same for plugin_webhooks.inbound_actions; the in-database test
 /// `the_allowlist_starts_with_the_two_built_in_actions` holds that list.
 const BUILT_IN: [&str; 2] = [NOOP, work_order::ACTION];
+
+/// A handler's arguments.
+const ARGUMENTS: [pg_sys::Oid; 2] = [pg_sys::UUIDOID, pg_sys::JSONBOID];
 
 /// Runs an action for a tenant and returns what the partner gets as answer.
 pub fn run(tenant: Uuid, action: &str, data: Jsonb) -> Result<Jsonb> {
@@ -37,28 +42,16 @@ fn run_registered(tenant: Uuid, action: &str, data: Jsonb) -> Result<Jsonb> {
         )
         .and_then(|(schema, name)| Some((schema?, name?)))
         .ok_or_else(unknown)?;
-    let call = format!(
-        "{}.{}",
-        pgrx::spi::quote_identifier(&schema),
-        pgrx::spi::quote_identifier(&name)
-    );
     // By the catalogs: nobody but its owner needs rights on its schema.
-    let owner = pg::one::<pg_sys::Oid>(
-        "SELECT p.proowner FROM pg_catalog.pg_proc AS p
-         JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
-         WHERE n.nspname = $1::pg_catalog.name AND p.proname = $2::pg_catalog.name
-           AND p.proargtypes::pg_catalog.text = pg_catalog.format('%s %s',
-               'pg_catalog.uuid'::pg_catalog.regtype::pg_catalog.oid,
-               'pg_catalog.jsonb'::pg_catalog.regtype::pg_catalog.oid)",
-        &[schema.into(), name.into()],
-    )
-    .ok_or_else(|| Error::HandlerShape(call.clone()))?;
+    let handler = CString::new(schema.as_str())
+        .ok()
+        .zip(CString::new(name.as_str()).ok())
+        .and_then(|(schema, name)| pg::lock_function(&schema, &name, &ARGUMENTS))
+        .filter(|handler| handler.returns == Some(pg_sys::JSONBOID))
+        .ok_or_else(|| Error::HandlerShape(format!("{schema}.{name}")))?;
     let answer = pg::foreign_code(|| {
-        pg::as_role(owner, || {
-            pg::write_returning::<Jsonb>(
-                &format!("SELECT {call}($1, $2)"),
-                &[tenant.into(), data.into()],
-            )
+        pg::as_role(handler.owner, || {
+            pg::call::<Jsonb>(handler.oid, &[tenant.into(), data.into()])
         })
     });
     match answer {

@@ -102,6 +102,61 @@ pub fn column_name(relation: pg_sys::Oid, number: i16) -> Option<String> {
     }
 }
 
+/// A function as it is now, whatever an older snapshot of the transaction shows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Function {
+    pub oid: pg_sys::Oid,
+    pub owner: pg_sys::Oid,
+    /// The type of its result; `None` for a set, and for what is no plain function.
+    pub returns: Option<pg_sys::Oid>,
+}
+
+/// The function of this schema, name and argument types, which nobody replaces by another, gives away or drops until
+/// the end of the transaction; waits for who is doing so. Asks no right on the schema.
+pub fn lock_function(schema: &CStr, name: &CStr, arguments: &[pg_sys::Oid]) -> Option<Function> {
+    loop {
+        let found = function(schema, name, arguments)?;
+        // SAFETY: waits for a lock on a number; what committed until now is seen afterwards.
+        unsafe {
+            let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+            pg_sys::LockDatabaseObject(pg_sys::ProcedureRelationId, found.oid, 0, lock);
+            if function(schema, name, arguments) == Some(found) {
+                return Some(found);
+            }
+            pg_sys::UnlockDatabaseObject(pg_sys::ProcedureRelationId, found.oid, 0, lock);
+        }
+    }
+}
+
+fn function(schema: &CStr, name: &CStr, arguments: &[pg_sys::Oid]) -> Option<Function> {
+    let schema = namespace(schema)?;
+    // SAFETY: the keys are of the types of the cache's columns; a tuple of pg_proc starts with this struct, and is
+    // alive until it is released.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache3(
+            pg_sys::SysCacheIdentifier::PROCNAMEARGSNSP as i32,
+            pg_sys::Datum::from(name.as_ptr()),
+            pg_sys::Datum::from(pg_sys::buildoidvector(
+                arguments.as_ptr(),
+                arguments.len() as i32,
+            )),
+            pg_sys::Datum::from(schema),
+        );
+        if tuple.is_null() {
+            return None;
+        }
+        let form = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_proc>();
+        let is_plain = form.prokind as u8 == pg_sys::PROKIND_FUNCTION && !form.proretset;
+        let function = Function {
+            oid: form.oid,
+            owner: form.proowner,
+            returns: is_plain.then_some(form.prorettype),
+        };
+        pg_sys::ReleaseSysCache(tuple);
+        Some(function)
+    }
+}
+
 /// Whether an SQL function is this symbol of a library, in this project its own.
 pub fn is_own_function(function: pg_sys::Oid, symbol: &CStr) -> bool {
     const LANGUAGE_C: u32 = 13;

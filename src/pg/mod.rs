@@ -33,7 +33,7 @@ pub use bounded_text::{BoundedText, BoundedTexts};
 pub use call::{Call, call};
 pub use catalog::{
     TableName, column_name, extension, extension_of_relation, is_own_function, length,
-    namespace_name, oids, owner, relation,
+    lock_function, namespace_name, oids, owner, relation,
 };
 pub use catch::{caught, caught_error, caught_message, foreign_code};
 pub use databases::databases;

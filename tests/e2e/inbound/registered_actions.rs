@@ -234,11 +234,84 @@ fn that_are_dropped_or_unregistered_are_refused() {
     register(&partners);
     let (mut admin, mut session) = (partners.admin(), partners.session());
     partners.call(&mut session, CALL).expect("registered");
-    execute(&mut admin, "drop function desk.handle(uuid, jsonb)");
-    assert!(partners.call(&mut session, CALL).is_err());
+    for gone in [
+        "alter function desk.handle(uuid, jsonb) rename to handled",
+        "create function desk.handle(tenant uuid, data jsonb) returns text language sql as 'select null::text'",
+        "drop function desk.handle(uuid, jsonb)",
+    ] {
+        execute(&mut admin, gone);
+        let error = expect_sqlstate(partners.call(&mut session, CALL), "42P13");
+        assert_eq!(error.message(), "desk.handle cannot handle an action");
+    }
     execute(
         &mut admin,
         "select plugin_webhooks.unregister_action('ticket.open')",
     );
     expect_sqlstate(partners.call(&mut session, CALL), "22023");
+}
+
+const HOSTILE: &str =
+    "insert into public.ledger values (current_user); return to_jsonb(current_user::text);";
+
+/// A handler of a superuser's becomes another one, while or before it is called.
+fn exchanges() -> [String; 2] {
+    let body = handler(HOSTILE);
+    [
+        format!("alter function desk.handle(uuid, jsonb) owner to desk_owner; set local role desk_owner; {body}"),
+        format!("drop function desk.handle(uuid, jsonb); set local role desk_owner; {body}"),
+    ]
+}
+
+fn of_a_superuser() -> Partners {
+    let partners = desk("");
+    execute(
+        &mut partners.admin(),
+        &format!("grant insert on public.ledger to public; {}", handler("return null;")),
+    );
+    register(&partners);
+    partners
+}
+
+#[test]
+fn run_as_their_present_owner_in_a_transaction_that_began_before() {
+    for exchange in exchanges() {
+        let partners = of_a_superuser();
+        let mut session = partners.session();
+        let signature = signature(&mut session, SECRET, CALL);
+        execute(
+            &mut session,
+            "begin isolation level repeatable read; set local role anon; select 1",
+        );
+        execute(&mut partners.admin(), &format!("begin; {exchange}; commit"));
+        let answer = session
+            .query_one(
+                "select public.rpc_plugin_ingest_webhook($1, $2::text::uuid, $3::text::jsonb, $4)::text",
+                &[&PLUGIN, &partners.installation, &CALL, &signature],
+            )
+            .expect("a call");
+        assert_eq!(answer.get::<_, String>(0), r#""desk_owner""#, "{exchange}");
+    }
+}
+
+#[test]
+fn run_as_their_present_owner_when_they_are_exchanged_during_the_call() {
+    for exchange in exchanges() {
+        let partners = of_a_superuser();
+        let mut admin = partners.admin();
+        execute(&mut admin, &format!("begin; {exchange}"));
+        std::thread::scope(|scope| {
+            let call = scope.spawn(|| partners.call(&mut partners.session(), CALL));
+            let mut watcher = partners.admin();
+            wait_until(Duration::from_secs(20), "the call to wait", || {
+                text(
+                    &mut watcher,
+                    "select count(*)::text from pg_stat_activity
+                     where datname = current_database() and wait_event_type = 'Lock' and wait_event = 'object'",
+                ) == "1"
+            });
+            execute(&mut admin, "commit");
+            let answer = call.join().expect("no panic");
+            assert_eq!(answer.expect("a call"), r#""desk_owner""#, "{exchange}");
+        });
+    }
 }
