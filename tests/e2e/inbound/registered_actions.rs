@@ -257,7 +257,9 @@ const HOSTILE: &str =
 fn exchanges() -> [String; 2] {
     let body = handler(HOSTILE);
     [
-        format!("alter function desk.handle(uuid, jsonb) owner to desk_owner; set local role desk_owner; {body}"),
+        format!(
+            "alter function desk.handle(uuid, jsonb) owner to desk_owner; set local role desk_owner; {body}"
+        ),
         format!("drop function desk.handle(uuid, jsonb); set local role desk_owner; {body}"),
     ]
 }
@@ -266,7 +268,10 @@ fn of_a_superuser() -> Partners {
     let partners = desk("");
     execute(
         &mut partners.admin(),
-        &format!("grant insert on public.ledger to public; {}", handler("return null;")),
+        &format!(
+            "grant insert on public.ledger to public; {}",
+            handler("return null;")
+        ),
     );
     register(&partners);
     partners
