@@ -3,6 +3,7 @@
 
 mod attempts;
 mod audit;
+mod clients;
 mod deployment;
 mod dump;
 mod failover;

@@ -33,8 +33,8 @@ pub fn run(mut cargo: Command, packages: &[&str], names: &Names) -> Result<Count
     Ok(counts)
 }
 
-/// Whether one of these packages has a wanted test; builds them, runs nothing.
-pub fn any(mut cargo: Command, packages: &[&str], names: &Names) -> Result<bool> {
+/// The names of the wanted tests of these packages; builds them, runs nothing.
+pub fn wanted(mut cargo: Command, packages: &[&str], names: &Names) -> Result<Vec<String>> {
     select(&mut cargo, packages);
     let output = cargo
         .args(["--", "--list", "--format=terse"])
@@ -45,7 +45,10 @@ pub fn any(mut cargo: Command, packages: &[&str], names: &Names) -> Result<bool>
         .context("cannot run cargo")?;
     ensure!(output.status.success(), "the tests do not build");
     let listed = String::from_utf8_lossy(&output.stdout).into_owned();
-    Ok(listed.lines().any(|line| line.ends_with(": test")))
+    let tests = listed
+        .lines()
+        .filter_map(|line| line.strip_suffix(": test"));
+    Ok(tests.map(str::to_owned).collect())
 }
 
 fn select(cargo: &mut Command, packages: &[&str]) {

@@ -3,6 +3,7 @@
 mod bench;
 mod cargo_test;
 mod checkout;
+mod clients;
 mod demo;
 mod install;
 mod install_script;

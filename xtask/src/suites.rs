@@ -7,14 +7,14 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use plugin_webhooks_kit::{PACKAGE_VARIABLE, SystemFiles};
+use plugin_webhooks_kit::{CLIENTS_VARIABLE, NO_CLIENTS_VARIABLE, PACKAGE_VARIABLE, SystemFiles};
 
 use crate::checkout::Checkout;
 use crate::names::Names;
 use crate::system::Purpose;
 use crate::tally::{Counts, Tally};
 use crate::workspace::{Build, Workspace, step};
-use crate::{cargo_test, install_script, lints, sql_tests, tools};
+use crate::{cargo_test, clients, install_script, lints, sql_tests, tools};
 
 /// What the command line asks for.
 #[derive(Args)]
@@ -90,6 +90,8 @@ const PARTS: [Part; 6] = [
 ];
 
 const WITHOUT_SERVER: [&str; 2] = ["plugin_webhooks_core", "xtask"];
+/// The module of `tests/e2e` whose tests run clients of other languages.
+const OF_CLIENTS: &str = "clients::";
 const END_TO_END: [&str; 2] = ["plugin_webhooks_kit", "plugin_webhooks_e2e"];
 
 impl Options {
@@ -186,13 +188,21 @@ fn install_script(run: &Run) -> Result<Counts> {
 }
 
 fn end_to_end(run: &Run) -> Result<Counts> {
-    if !cargo_test::any(run.checkout.cargo(), &END_TO_END, &run.names)? {
+    let wanted = cargo_test::wanted(run.checkout.cargo(), &END_TO_END, &run.names)?;
+    if wanted.is_empty() {
         return Ok(Counts::default());
     }
     let mut cargo = run.checkout.cargo();
     cargo
         .env(PACKAGE_VARIABLE, run.package()?)
         .env("PG_CONFIG", run.workspace()?.pg_config());
+    if wanted.iter().any(|test| test.starts_with(OF_CLIENTS)) {
+        // Without them their tests fail and say why; the others need no registry.
+        match clients::prepare(run.workspace()?) {
+            Ok(clients) => cargo.env(CLIENTS_VARIABLE, clients),
+            Err(error) => cargo.env(NO_CLIENTS_VARIABLE, format!("{error:#}")),
+        };
+    }
     cargo_test::run(cargo, &END_TO_END, &run.names)
 }
 

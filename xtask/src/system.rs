@@ -19,6 +19,12 @@ const TO_BUILD: &[&str] = &[
 ];
 const TO_TEST: &[&str] = &["postgresql-15-cron"];
 const TO_RUN_PYTHON: &[&str] = &["python3", "python3-venv"];
+/// Programs that the tests of other clients run, each with its package.
+const TO_RUN_CLIENTS: &[(&str, &str)] = &[
+    ("node", "nodejs"),
+    ("npm", "npm"),
+    ("pgbouncer", "pgbouncer"),
+];
 
 /// Debian's PostgreSQL creates and starts a cluster when it is installed, unless a file here says no.
 const CLUSTER_SETTINGS: &str = "/etc/postgresql-common/createcluster.d";
@@ -58,6 +64,36 @@ pub fn prepare(purpose: Purpose) -> Result<PathBuf> {
         "{DEBIAN_PG_CONFIG} is missing although its package is installed"
     );
     Ok(pg_config.to_owned())
+}
+
+/// Makes sure that clients of other languages can run.
+pub fn prepare_clients() -> Result<()> {
+    // By program, not by package: Node.js of another source is as good, and Debian's would not fit beside it.
+    let mut missing: Vec<&str> = TO_RUN_CLIENTS
+        .iter()
+        .filter(|(program, _)| !is_program(program))
+        .map(|(_, package)| *package)
+        .collect();
+    if !python_has_venv() {
+        missing.extend(TO_RUN_PYTHON);
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    ensure!(
+        std::env::var_os("PG_CONFIG").is_none() && is_debian(),
+        "the tests of other clients need {}: install what Debian calls so",
+        missing.join(", ")
+    );
+    install(&missing)
+}
+
+fn is_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        // Where Debian keeps servers; not on everybody's PATH.
+        .chain([PathBuf::from("/usr/sbin")])
+        .any(|dir| dir.join(name).is_file())
 }
 
 fn is_debian() -> bool {

@@ -8,6 +8,7 @@
 mod account;
 mod caller;
 mod catalog;
+mod clients;
 mod database;
 mod dns;
 mod project;
@@ -23,6 +24,7 @@ mod wait;
 
 pub use caller::{RoleOptions, as_user, create_supabase_roles, create_supabase_roles_with};
 pub use catalog::{assert_same_lines, catalog};
+pub use clients::{CLIENTS_VARIABLE, NO_CLIENTS_VARIABLE, run_client};
 pub use database::Database;
 pub use dns::{Dns, Records};
 pub use project::{

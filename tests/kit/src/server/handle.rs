@@ -134,7 +134,8 @@ impl Server {
         command
     }
 
-    pub(super) fn point_here(&self, command: &mut Command) {
+    /// libpq's variables of a program that connects here as the superuser by default.
+    pub(crate) fn point_here(&self, command: &mut Command) {
         command
             .env("PGHOST", "127.0.0.1")
             .env("PGPORT", self.0.port.to_string())
