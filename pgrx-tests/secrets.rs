@@ -105,6 +105,40 @@ mod tests {
     }
 
     #[pg_extern]
+    fn whsec_without_base64_is_no_secret() {
+        let id = create("one", "good");
+        for bad in ["whsec_", "whsec_*", "v1,whsec_", "whsec_YSB0Z"] {
+            for call in [
+                format!("create_secret('{bad}', 'bad')"),
+                format!("update_secret('{id}', '{bad}')"),
+            ] {
+                operator().refused(&format!("plugin_webhooks.{call}"), "22023");
+            }
+        }
+    }
+
+    #[pg_extern]
+    fn a_receiver_gets_a_secret_as_its_library_takes_it() {
+        let given =
+            |name: &str| operator().value(&format!("plugin_webhooks.receiver_secret('{name}')"));
+        for (secret, expected) in [
+            ("a text", "whsec_YSB0ZXh0"),
+            ("whsec_YSB0ZXh0", "whsec_YSB0ZXh0"),
+            ("v1,whsec_YSB0ZXg", "whsec_YSB0ZXg="),
+        ] {
+            create(secret, secret);
+            assert_eq!(given(secret), expected);
+        }
+        operator().refused("plugin_webhooks.receiver_secret('nothing')", "P0001");
+        for blank in ["null", "' '"] {
+            operator().refused(
+                &format!("plugin_webhooks.receiver_secret({blank})"),
+                "23514",
+            );
+        }
+    }
+
+    #[pg_extern]
     fn names_of_secrets_have_at_most_200_characters() {
         let id = create("one", &"ä".repeat(200));
         let too_long = text(&"ä".repeat(201));

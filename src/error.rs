@@ -6,6 +6,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 use plugin_webhooks_core::endpoint::ConfigError;
 use plugin_webhooks_core::excerpt::excerpt;
+use plugin_webhooks_core::signing_key::NotBase64;
 
 use crate::pg;
 
@@ -103,6 +104,8 @@ pub enum Error {
     },
     /// An embedded secret that its key does not open.
     SecretUnreadable(String),
+    /// A secret that stands for no signing key.
+    NoSigningKey(NotBase64),
     NotTrackable {
         table: String,
         reason: &'static str,
@@ -154,9 +157,11 @@ impl Error {
             | Self::NoReferencedRow { .. }
             | Self::StillReferenced { .. } => Code::ERRCODE_FOREIGN_KEY_VIOLATION,
             // 22023
-            Self::Config(_) | Self::UnknownAction(_) | Self::Member(_) | Self::MissingMember(_) => {
-                Code::ERRCODE_INVALID_PARAMETER_VALUE
-            }
+            Self::Config(_)
+            | Self::UnknownAction(_)
+            | Self::Member(_)
+            | Self::MissingMember(_)
+            | Self::NoSigningKey(_) => Code::ERRCODE_INVALID_PARAMETER_VALUE,
             // 54000
             Self::RateLimit { .. } | Self::TooLong(_) | Self::AnswerTooLong => {
                 Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED
@@ -238,6 +243,7 @@ impl Error {
             Self::HandlerShape(handler) => format!("{handler} cannot handle an action"),
             Self::SecretKey { message, .. } => message.clone(),
             Self::SecretUnreadable(name) => format!("secret {} cannot be decrypted", quoted(name)),
+            Self::NoSigningKey(error) => error.to_string(),
             Self::NotTrackable { table, reason } => format!("{table} cannot be tracked: {reason}"),
             Self::NoIdColumn(table) => format!("table {table} has no column id"),
             Self::NoExcludedColumn { table, column } => {
@@ -300,6 +306,7 @@ impl Error {
                 "It was encrypted with another key, or its row was changed by hand: put the right file at \
                  plugin_webhooks.secret_key_file, or store the secret again with plugin_webhooks.update_secret."
             }
+            Self::NoSigningKey(_) => "Put base64 after whsec_, or leave whsec_ out.",
             Self::NoIdColumn(_) => {
                 "An audited table needs a column named id that identifies the row."
             }

@@ -12,4 +12,5 @@ pub mod retry;
 pub mod secret_names;
 pub mod sender;
 pub mod signature;
+pub mod signing_key;
 pub mod uuid;

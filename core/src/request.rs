@@ -1,15 +1,18 @@
 //! Owns the shape of an outbound request: which headers, in which order, with which values.
 //! Never touches the body: it is sent byte for byte as it was signed.
 
+use std::sync::Arc;
+
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::endpoint::Endpoint;
+use crate::signing_key::SigningKey;
 
 /// `User-Agent` of every request whose configuration does not set one.
 pub const USER_AGENT: &str = concat!("plugin_webhooks/", env!("CARGO_PKG_VERSION"));
 
 /// One attempt to deliver: everything a sender thread needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Request {
     /// Id of the delivery; a receiver recognises repeated deliveries by it.
     pub delivery_id: String,
@@ -17,19 +20,21 @@ pub struct Request {
     pub event_type: String,
     /// The payload exactly as PostgreSQL printed it.
     pub body: String,
-    /// Signature of `body`, when the installation has a secret.
-    pub signature: Option<String>,
+    /// What `body` is signed with, when the installation has a secret.
+    pub key: Option<Arc<SigningKey>>,
     /// Where to.
     pub endpoint: Endpoint,
 }
 
 impl Request {
     /// The headers in the order in which they are sent: those of the configuration, then
-    /// `Content-Type`, `X-Plugin-Delivery-Id`, `X-Plugin-Event-Type`, `X-Plugin-Signature` when
-    /// there is a signature, and `User-Agent` unless the configuration sets one.
+    /// `Content-Type`, `X-Plugin-Delivery-Id`, `X-Plugin-Event-Type`, then with a secret
+    /// `X-Plugin-Signature` and those of [Standard Webhooks](https://www.standardwebhooks.com) if its key is
+    /// for them, and `User-Agent` unless the configuration sets one.
     ///
-    /// Values of the last group are made legal with [`header_value`].
-    pub fn headers(&self) -> Vec<(&str, String)> {
+    /// Ids and event types are made legal with [`header_value`]. `timestamp`: Unix seconds of this attempt;
+    /// receivers refuse one that is more than five minutes off.
+    pub fn headers(&self, timestamp: u64) -> Vec<(&str, String)> {
         let configured = self.endpoint.headers.iter();
         let mut headers: Vec<_> = configured
             .map(|(name, value)| (name.as_str(), value.clone()))
@@ -37,8 +42,14 @@ impl Request {
         headers.push(("Content-Type", "application/json".to_owned()));
         headers.push(("X-Plugin-Delivery-Id", header_value(&self.delivery_id)));
         headers.push(("X-Plugin-Event-Type", header_value(&self.event_type)));
-        if let Some(signature) = &self.signature {
-            headers.push(("X-Plugin-Signature", header_value(signature)));
+        if let Some(key) = &self.key {
+            let body = self.body.as_bytes();
+            headers.push(("X-Plugin-Signature", key.body_signature(body)));
+            if let Some(signature) = key.standard_signature(&self.delivery_id, timestamp, body) {
+                headers.push(("webhook-id", self.delivery_id.clone()));
+                headers.push(("webhook-timestamp", timestamp.to_string()));
+                headers.push(("webhook-signature", signature));
+            }
         }
         if !headers
             .iter()
@@ -76,12 +87,14 @@ mod tests {
     use super::*;
     use crate::endpoint::read_stored;
 
+    const TIMESTAMP: u64 = 1_731_705_121;
+
     fn request(config: &str) -> Request {
         Request {
             delivery_id: "5f0e8400-e29b-41d4-a716-446655440000".to_owned(),
             event_type: "entity_change.work_orders.insert".to_owned(),
             body: "{}".to_owned(),
-            signature: Some("ab12".to_owned()),
+            key: Some(Arc::new(SigningKey::new("a text", true).unwrap())),
             endpoint: read_stored(Some(config)).unwrap(),
         }
     }
@@ -90,8 +103,11 @@ mod tests {
     fn the_configured_headers_come_first_then_ours() {
         let request = request(
             r#"{"webhook_url": "https://example.com",
-                "headers": {"B": "2", "A": "1", "x-plugin-signature": "forged", "Content-Type": "text/plain"}}"#,
+                "headers": {"B": "2", "A": "1", "x-plugin-signature": "forged", "webhook-id": "forged", "Content-Type": "text/plain"}}"#,
         );
+        let key = SigningKey::new("a text", true).unwrap();
+        let body_signature = key.body_signature(b"{}");
+        let standard = key.standard_signature(&request.delivery_id, TIMESTAMP, b"{}");
         let expected = [
             ("B", "2"),
             ("A", "1"),
@@ -101,11 +117,14 @@ mod tests {
                 "5f0e8400-e29b-41d4-a716-446655440000",
             ),
             ("X-Plugin-Event-Type", "entity_change.work_orders.insert"),
-            ("X-Plugin-Signature", "ab12"),
+            ("X-Plugin-Signature", &body_signature),
+            ("webhook-id", "5f0e8400-e29b-41d4-a716-446655440000"),
+            ("webhook-timestamp", "1731705121"),
+            ("webhook-signature", &standard.unwrap()),
             ("User-Agent", USER_AGENT),
         ];
         assert_eq!(
-            request.headers(),
+            request.headers(TIMESTAMP),
             expected.map(|(name, value)| (name, value.to_owned()))
         );
     }
@@ -116,7 +135,7 @@ mod tests {
             r#"{"webhook_url": "https://example.com", "headers": {"user-agent": "mine/1"}}"#,
         );
         let agents: Vec<_> = request
-            .headers()
+            .headers(TIMESTAMP)
             .into_iter()
             .filter(|(name, _)| name.eq_ignore_ascii_case("user-agent"))
             .collect();
@@ -124,11 +143,12 @@ mod tests {
     }
 
     #[test]
-    fn no_signature_no_signature_header() {
+    fn without_a_secret_there_is_no_header_of_a_signature() {
         let mut request = request(r#"{"webhook_url": "https://example.com"}"#);
-        request.signature = None;
-        let headers = request.headers();
-        assert!(!headers.iter().any(|(name, _)| name.contains("Signature")));
+        request.key = None;
+        let headers = request.headers(TIMESTAMP);
+        let ours = |name: &str| name.contains("Signature") || name.starts_with("webhook-");
+        assert!(!headers.iter().any(|(name, _)| ours(name)), "{headers:?}");
     }
 
     #[test]

@@ -20,7 +20,7 @@ const TAG_LEN: usize = 32;
 /// assert!(!verify(b"other", b"{\"a\": 1}", &signature));
 /// ```
 pub fn sign(secret: &[u8], body: &[u8]) -> String {
-    hex::encode(mac(secret, body).finalize().into_bytes())
+    hex::encode(keyed(secret).chain_update(body).finalize().into_bytes())
 }
 
 /// Tells whether `signature` is the signature of `body` under `secret`.
@@ -30,13 +30,15 @@ pub fn sign(secret: &[u8], body: &[u8]) -> String {
 pub fn verify(secret: &[u8], body: &[u8], signature: &str) -> bool {
     let mut given = [0; TAG_LEN];
     hex::decode_to_slice(signature.trim_ascii(), &mut given).is_ok()
-        && mac(secret, body).verify_slice(&given).is_ok()
+        && keyed(secret)
+            .chain_update(body)
+            .verify_slice(&given)
+            .is_ok()
 }
 
-fn mac(secret: &[u8], body: &[u8]) -> Hmac<Sha256> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length");
-    mac.update(body);
-    mac
+/// The hash with a key, before any message.
+pub(crate) fn keyed(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC takes keys of any length")
 }
 
 #[cfg(test)]

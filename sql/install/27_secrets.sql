@@ -62,7 +62,8 @@ CREATE OR REPLACE FUNCTION plugin_webhooks.create_secret(
 COMMENT ON FUNCTION plugin_webhooks.create_secret(text, text, text, uuid, text) IS
     'Stores a secret under a unique name in the embedded store and returns its id. With a tenant or a plugin, only '
     'their installations may use it. Creates the key file when there is neither key nor secret yet. Raises 23514 (null '
-    'or blank), 23505 (name taken), 55000 (key file missing, unreadable, of wrong form or open to other users).';
+    'or blank), 22023 (begins with whsec_ without base64 after it), 23505 (name taken), 55000 (key file missing, '
+    'unreadable, of wrong form or open to other users).';
 
 CREATE OR REPLACE FUNCTION plugin_webhooks.update_secret(
     secret_id uuid, new_secret text DEFAULT NULL, new_name text DEFAULT NULL, new_description text DEFAULT NULL
@@ -71,12 +72,20 @@ CREATE OR REPLACE FUNCTION plugin_webhooks.update_secret(
     AS 'MODULE_PATHNAME', 'update_secret_wrapper';
 COMMENT ON FUNCTION plugin_webhooks.update_secret(uuid, text, text, text) IS
     'Changes a secret, its name or its description; null keeps the old value. Raises P0001 (unknown id), 23514 '
-    '(blank), 23505 (name taken), 55000 (key file).';
+    '(blank), 22023 (begins with whsec_ without base64 after it), 23505 (name taken), 55000 (key file).';
 
 CREATE OR REPLACE FUNCTION plugin_webhooks.delete_secret(secret_id uuid) RETURNS void
     LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'delete_secret_wrapper';
 COMMENT ON FUNCTION plugin_webhooks.delete_secret(uuid) IS 'Deletes a secret. Raises P0001 (unknown id), 23514 (null).';
+
+CREATE OR REPLACE FUNCTION plugin_webhooks.receiver_secret(name text) RETURNS text
+    LANGUAGE c STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'receiver_secret_wrapper';
+COMMENT ON FUNCTION plugin_webhooks.receiver_secret(text) IS
+    'A secret by its name, in the form that the libraries of Standard Webhooks take: whsec_ and base64 of the key. '
+    'Paste it into a receiver. Raises 23514 (null or blank), P0001 (unknown name), 22023 (begins with whsec_ without '
+    'base64 after it), 55000 (key file). Executable by the owner only.';
 
 CREATE OR REPLACE FUNCTION int.resolve_installation_signing_secret(p_installation_id uuid) RETURNS text
     LANGUAGE c STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -11,10 +11,11 @@ mod vault;
 use pgrx::Uuid;
 use pgrx::prelude::*;
 use plugin_webhooks_core::secret_names::{AllowedNames, Installation};
+use plugin_webhooks_core::signing_key;
 
 pub use self::secret::Secret;
 pub use self::store::create;
-use crate::error::{Result, required};
+use crate::error::{Error, Result, required, required_text};
 use crate::limits::ShortText;
 use crate::pg::BoundedText;
 use crate::{host, settings, tables};
@@ -69,6 +70,14 @@ fn of_installation(installation: Uuid) -> Result<Option<Secret>> {
 fn resolve_installation_signing_secret(p_installation_id: Option<Uuid>) -> Result<Option<String>> {
     let installation = required("p_installation_id", p_installation_id)?;
     Ok(of_installation(installation)?.map(|secret| secret.text().to_owned()))
+}
+
+#[pg_extern(sql = false)]
+fn receiver_secret(name: Option<&str>) -> Result<Option<String>> {
+    let name = required_text("name", name)?;
+    let secret = by_name(name)?.ok_or(Error::Unknown("secret"))?;
+    let text = signing_key::receiver_secret(secret.text()).map_err(Error::NoSigningKey)?;
+    Ok(Some(text.to_string()))
 }
 
 #[pg_extern(sql = false)]

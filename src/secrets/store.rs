@@ -7,6 +7,7 @@ use pgrx::Uuid;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::spi::{SpiResult, SpiTupleTable};
+use plugin_webhooks_core::signing_key;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::key_file::{self, SecretKey};
@@ -146,6 +147,15 @@ pub fn find(name: &str) -> Result<Option<Secret>> {
     Ok(Some(Secret::new(plaintext, row.tenant, row.plugin)))
 }
 
+/// A secret that deliveries can be signed with.
+fn new_plaintext(secret: &str) -> Result<&str> {
+    if secret.is_empty() {
+        return Err(Error::Required("new_secret").into());
+    }
+    signing_key::check(secret).map_err(Error::NoSigningKey)?;
+    Ok(secret)
+}
+
 /// A trimmed name, no longer than one that an installation may refer to.
 fn secret_name(new_name: Option<&str>) -> Result<&str> {
     let name = required_text("new_name", new_name)?;
@@ -180,10 +190,7 @@ pub fn create(
     new_plugin_key: Option<&str>,
 ) -> Result<Option<Uuid>> {
     hide_query();
-    let secret = required("new_secret", new_secret)?;
-    if secret.is_empty() {
-        return Err(Error::Required("new_secret").into());
-    }
+    let secret = new_plaintext(required("new_secret", new_secret)?)?;
     let name = secret_name(new_name)?;
     let plugin = match new_plugin_key {
         Some(key) => Some(required_text("new_plugin_key", Some(key))?),
@@ -250,9 +257,7 @@ fn update_secret(
 ) -> Result<()> {
     hide_query();
     let id = required("secret_id", secret_id)?;
-    if new_secret.is_some_and(str::is_empty) {
-        return Err(Error::Required("new_secret").into());
-    }
+    let new_secret = new_secret.map(new_plaintext).transpose()?;
     let name = match new_name {
         Some(name) => Some(secret_name(Some(name))?),
         None => None,

@@ -204,6 +204,15 @@ static REQUIRE_SIGNATURE: Switch = Switch {
     detail: c"",
 };
 
+/// On: receivers that do not know these headers ignore them.
+static STANDARD_WEBHOOKS: Switch = Switch {
+    name: c"plugin_webhooks.standard_webhooks",
+    value: GucSetting::<bool>::new(true),
+    flags: PLAIN,
+    summary: c"Whether signed requests carry the headers of Standard Webhooks as well.",
+    detail: c"webhook-id, webhook-timestamp, webhook-signature.",
+};
+
 /// Beside the public ones, never in their place.
 static CA_FILE: Text = Text {
     name: c"plugin_webhooks.ca_file",
@@ -317,6 +326,7 @@ pub fn define() {
     }
     SHOW_INTERNAL_BODIES.define();
     REQUIRE_SIGNATURE.define();
+    STANDARD_WEBHOOKS.define();
     REQUIRE_INBOUND_ID.define();
     pg::reserve_setting_prefix(c"plugin_webhooks");
 }
@@ -341,6 +351,10 @@ pub fn allowed_secret_names() -> AllowedNames {
 
 pub fn require_signature() -> bool {
     REQUIRE_SIGNATURE.value.get()
+}
+
+pub fn standard_webhooks() -> bool {
+    STANDARD_WEBHOOKS.value.get()
 }
 
 pub fn require_inbound_id() -> bool {

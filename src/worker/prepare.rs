@@ -1,7 +1,8 @@
-//! Turns claimed rows into signed requests, or says why one cannot be sent. Reads secrets, and warns once
+//! Turns claimed rows into requests with their signing keys, or says why one cannot be sent. Reads secrets, and warns once
 //! where one is missing; sends nothing and writes nothing.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use pgrx::Uuid;
 use pgrx::prelude::*;
@@ -9,7 +10,7 @@ use plugin_webhooks_core::endpoint::Unusable;
 use plugin_webhooks_core::failure::FailureKind;
 use plugin_webhooks_core::request::Request;
 use plugin_webhooks_core::secret_names::AllowedNames;
-use plugin_webhooks_core::signature;
+use plugin_webhooks_core::signing_key::SigningKey;
 
 use super::endpoints::{Endpoints, SecretRef, Target};
 use super::in_flight::Attempt;
@@ -20,6 +21,8 @@ use crate::{error, pg, secrets, settings};
 
 const NO_SECRET_REMEDY: &str =
     "Set secret_ref of the installation to the name of an existing secret.";
+
+const NOT_BASE64_REMEDY: &str = "Store it with base64 after whsec_, or without whsec_.";
 
 const NOT_ALLOWED_REMEDY: &str = "Correct secret_ref, plugin_webhooks.allowed_secret_names, or whose secret it is: \
     plugin_webhooks.refused_secret_refs lists such installations.";
@@ -39,14 +42,20 @@ pub struct Unsendable {
     pub dead: bool,
 }
 
-/// Why a secret cannot be read, and what to do about it.
+/// Why a secret cannot be used, and what to do about it.
 struct Unreadable {
     reason: String,
     remedy: String,
 }
 
+/// A secret, and the key that it stands for.
+struct Signing {
+    secret: Secret,
+    key: Arc<SigningKey>,
+}
+
 /// The secrets of one claim, by name: each is read once.
-type Secrets = HashMap<String, Result<Option<Secret>, Unreadable>>;
+type Secrets = HashMap<String, Result<Option<Signing>, Unreadable>>;
 
 /// Remembers endpoints, and which installations it has warned of.
 #[derive(Default)]
@@ -138,8 +147,8 @@ impl Preparer {
             }
         };
         attempt.schedule.clone_from(&endpoint.retry_schedule);
-        let signature = match self.sign(delivery.installation, target, &body, secrets) {
-            Ok(signature) => signature,
+        let key = match self.key(delivery.installation, target, secrets) {
+            Ok(key) => key,
             Err(reason) => {
                 return Err(Unsendable {
                     attempt,
@@ -155,20 +164,19 @@ impl Preparer {
                 delivery_id: delivery.id.to_string(),
                 event_type,
                 body,
-                signature,
+                key,
                 endpoint,
             },
         })
     }
 
-    /// The signature of the body, `None` for an unsigned delivery, or why there is none.
-    fn sign(
+    /// What a delivery is signed with, `None` for an unsigned one, or why it cannot be sent.
+    fn key(
         &mut self,
         installation: Uuid,
         target: &Target,
-        body: &str,
         secrets: &mut Secrets,
-    ) -> Result<Option<String>, String> {
+    ) -> Result<Option<Arc<SigningKey>>, String> {
         if let SecretRef::TooLong = target.secret_ref {
             return Err(format!(
                 "secret_ref is longer than {SECRET_REF_CHARACTERS} characters"
@@ -179,17 +187,17 @@ impl Preparer {
             if !secrets::may_refer(&self.names, name, tenant, plugin) {
                 return self.refuse(installation);
             }
-            let secret = secrets
+            let signing = secrets
                 .entry(name.clone())
-                .or_insert_with(|| read_secret(name));
-            match secret {
-                Ok(Some(secret)) if !secret.is_for(tenant, plugin) => {
+                .or_insert_with(|| read_signing(name));
+            match signing {
+                Ok(Some(signing)) if !signing.secret.is_for(tenant, plugin) => {
                     return self.refuse(installation);
                 }
-                Ok(Some(secret)) => {
+                Ok(Some(signing)) => {
                     // The next trouble is worth a new warning.
                     self.warned.remove(&installation);
-                    return Ok(Some(signature::sign(secret.as_bytes(), body.as_bytes())));
+                    return Ok(Some(Arc::clone(&signing.key)));
                 }
                 Ok(None) => {}
                 Err(Unreadable { reason, remedy }) => {
@@ -220,7 +228,7 @@ impl Preparer {
     }
 
     /// Never unsigned: the tenant would not notice, and its receiver might take it.
-    fn refuse(&mut self, installation: Uuid) -> Result<Option<String>, String> {
+    fn refuse(&mut self, installation: Uuid) -> Result<Option<Arc<SigningKey>>, String> {
         self.warn_once(
             installation,
             "secret_ref names a secret that it may not use",
@@ -237,6 +245,22 @@ impl Preparer {
                 remedy,
             );
         }
+    }
+}
+
+fn read_signing(name: &str) -> Result<Option<Signing>, Unreadable> {
+    let Some(secret) = read_secret(name)? else {
+        return Ok(None);
+    };
+    match SigningKey::new(secret.text(), settings::standard_webhooks()) {
+        Ok(key) => Ok(Some(Signing {
+            secret,
+            key: Arc::new(key),
+        })),
+        Err(error) => Err(Unreadable {
+            reason: error.to_string(),
+            remedy: NOT_BASE64_REMEDY.into(),
+        }),
     }
 }
 

@@ -34,7 +34,7 @@ const RESERVED_HEADERS: [&str; 16] = [
     "upgrade-insecure-requests",
     "via",
 ];
-const RESERVED_PREFIXES: [&str; 2] = ["x-plugin-", "proxy-"];
+const RESERVED_PREFIXES: [&str; 4] = ["x-plugin-", "webhook-", "ce-", "proxy-"];
 
 /// Tells whether `name` belongs to the sender or to HTTP itself, so that a configuration may not
 /// set it. Case does not matter.

@@ -285,6 +285,10 @@ fn reserved_headers_are_refused_in_any_case_and_dropped_from_old_rows() {
         "Accept-Encoding",
         "X-Plugin-Signature",
         "x-plugin-delivery-id",
+        "webhook-id",
+        "Webhook-Anything",
+        "ce-id",
+        "CE-anything",
         "X-PLUGIN-ANYTHING",
     ];
     for name in reserved {

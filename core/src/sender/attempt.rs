@@ -209,7 +209,9 @@ fn send_once(
         .timeout_global(Some(timeout))
         .max_idle_age(keep_alive)
         .build();
-    for (name, value) in request.headers() {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let timestamp = now.map_or(0, |since| since.as_secs());
+    for (name, value) in request.headers(timestamp) {
         builder = builder.header(name, value);
     }
     builder.send(request.body.as_bytes())

@@ -256,7 +256,7 @@ mod tests {
             delivery_id: String::new(),
             event_type: String::new(),
             body: String::new(),
-            signature: None,
+            key: None,
             endpoint: read_stored(Some(r#"{"webhook_url": "https://a.example"}"#)).unwrap(),
         }
     }

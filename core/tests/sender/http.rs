@@ -16,11 +16,12 @@ use std::{
 };
 
 use plugin_webhooks_core::failure::FailureKind;
+use plugin_webhooks_core::signature;
 
 use plugin_webhooks_kit::{Received, Receiver};
 
 use crate::support::{
-    Bench, PATH, PATIENCE, answering, flooding, request, request_to, request_within,
+    Bench, PATH, PATIENCE, SECRET, answering, flooding, request, request_to, request_within,
 };
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -46,6 +47,7 @@ fn sends_the_body_as_it_is_and_the_headers() {
         .collect();
     let address = receiver.address().to_string();
     let agent = concat!("plugin_webhooks/", env!("CARGO_PKG_VERSION"));
+    let signature = signature::sign(SECRET.as_bytes(), &received.body);
     let expected = [
         ("accept", "*/*"),
         ("content-length", "20"),
@@ -61,7 +63,7 @@ fn sends_the_body_as_it_is_and_the_headers() {
             "x-plugin-event-type",
             "entity_change.Gr%C3%B6%C3%9Fe.insert",
         ),
-        ("x-plugin-signature", "ab12"),
+        ("x-plugin-signature", &signature),
     ];
     let expected = expected.map(|(name, value)| (name.to_owned(), value));
     assert_eq!(lines, BTreeSet::from(expected));

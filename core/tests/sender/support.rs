@@ -2,7 +2,7 @@
 
 use std::{
     io::Write,
-    sync::{Mutex, mpsc},
+    sync::{Arc, Mutex, mpsc},
     time::{Duration, Instant},
 };
 
@@ -12,6 +12,7 @@ use plugin_webhooks_core::{
     failure::Failure,
     request::Request,
     sender::{Outcome, Sender, SenderConfig},
+    signing_key::SigningKey,
 };
 use plugin_webhooks_kit::{Received, Receiver, Reply};
 
@@ -120,6 +121,9 @@ impl Bench {
     }
 }
 
+/// What each request is signed with.
+pub const SECRET: &str = "a secret";
+
 /// A request to `url` with a timeout of one second.
 pub fn request(url: &str) -> Request {
     request_within(url, 1000)
@@ -131,7 +135,7 @@ pub fn request_within(url: &str, timeout_ms: u32) -> Request {
         delivery_id: "5f0e8400-e29b-41d4-a716-446655440000".to_owned(),
         event_type: "entity_change.work_orders.insert".to_owned(),
         body: r#"{"v": 1, "ä": "ö"}"#.to_owned(),
-        signature: Some("ab12".to_owned()),
+        key: Some(Arc::new(SigningKey::new(SECRET, false).unwrap())),
         endpoint: read_stored(Some(&config.to_string())).unwrap(),
     }
 }

@@ -5,6 +5,7 @@ mod answers;
 mod installations;
 mod requests;
 mod signing;
+mod standard_webhooks;
 mod targets;
 mod transactions;
 
