@@ -32,9 +32,17 @@ COMMENT ON COLUMN plugin_webhooks.secrets.aad_version IS
 ALTER TABLE plugin_webhooks.secrets ENABLE ROW LEVEL SECURITY;
 SELECT pg_catalog.pg_extension_config_dump('plugin_webhooks.secrets', '');
 
+CREATE OR REPLACE FUNCTION plugin_webhooks.stored_secrets()
+    RETURNS TABLE (id uuid, name text, description text, key_id text, created_at timestamptz, updated_at timestamptz,
+                   tenant_id uuid, plugin_key text)
+    LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'stored_secrets_wrapper';
+COMMENT ON FUNCTION plugin_webhooks.stored_secrets() IS
+    'Reads plugin_webhooks.secrets for plugin_webhooks.secret_names, as its owner. Executable by the owner only.';
+
 CREATE OR REPLACE VIEW plugin_webhooks.secret_names WITH (security_invoker = true) AS
 SELECT s.id, s.name, s.description, s.key_id, s.created_at, s.updated_at, s.tenant_id, s.plugin_key
-FROM plugin_webhooks.secrets AS s;
+FROM plugin_webhooks.stored_secrets() AS s;
 COMMENT ON VIEW plugin_webhooks.secret_names IS 'The embedded secrets without their values.';
 
 -- Of versions 0.1.0 and 0.2.0: with both, a call with three arguments would be ambiguous.
@@ -103,19 +111,26 @@ COMMENT ON FUNCTION plugin_webhooks.secret_name_is_allowed(text, uuid, text) IS
     'Whether plugin_webhooks.allowed_secret_names lets an installation of this plugin in this tenant refer to a secret '
     'of this name. Executable by the owner only.';
 
+CREATE OR REPLACE FUNCTION plugin_webhooks.secret_refs()
+    RETURNS TABLE (tenant_id uuid, installation_id uuid, plugin_key text, status text, secret_ref text)
+    LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'secret_refs_wrapper';
+COMMENT ON FUNCTION plugin_webhooks.secret_refs() IS
+    'Reads which installation refers to which secret for plugin_webhooks.refused_secret_refs, as the owner of the '
+    'installations. Executable by the owner only.';
+
 CREATE OR REPLACE VIEW plugin_webhooks.refused_secret_refs WITH (security_invoker = true) AS
-SELECT i.tenant_id, i.id AS installation_id, p.key AS plugin_key, i.status, i.secret_ref,
+SELECT i.tenant_id, i.installation_id, i.plugin_key, i.status, i.secret_ref,
        CASE WHEN a.allowed THEN 'the secret is another tenant''s or plugin''s'
             ELSE 'not in plugin_webhooks.allowed_secret_names' END AS reason
-FROM int.plugin_installations AS i
-JOIN int.plugins AS p ON p.id OPERATOR(pg_catalog.=) i.plugin_id
-LEFT JOIN plugin_webhooks.secrets AS s ON s.name OPERATOR(pg_catalog.=) i.secret_ref
+FROM plugin_webhooks.secret_refs() AS i
+LEFT JOIN plugin_webhooks.secret_names AS s ON s.name OPERATOR(pg_catalog.=) i.secret_ref
 CROSS JOIN LATERAL (
-    SELECT plugin_webhooks.secret_name_is_allowed(i.secret_ref, i.tenant_id, p.key) AS allowed
+    SELECT plugin_webhooks.secret_name_is_allowed(i.secret_ref, i.tenant_id, i.plugin_key) AS allowed
 ) AS a
 WHERE NOT a.allowed
    OR s.tenant_id OPERATOR(pg_catalog.<>) i.tenant_id
-   OR s.plugin_key OPERATOR(pg_catalog.<>) p.key;
+   OR s.plugin_key OPERATOR(pg_catalog.<>) i.plugin_key;
 COMMENT ON VIEW plugin_webhooks.refused_secret_refs IS
     'Installations whose secret_ref names a secret that they may not use: their deliveries fail and calls from their '
     'partners are refused. Look here before and after plugin_webhooks.allowed_secret_names changes.';

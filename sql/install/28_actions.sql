@@ -12,12 +12,19 @@ COMMENT ON TABLE plugin_webhooks.actions IS
 ALTER TABLE plugin_webhooks.actions ENABLE ROW LEVEL SECURITY;
 SELECT pg_catalog.pg_extension_config_dump('plugin_webhooks.actions', '');
 
+CREATE OR REPLACE FUNCTION plugin_webhooks.registered_actions()
+    RETURNS TABLE (action text, handler_schema text, handler_name text)
+    LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'registered_actions_wrapper';
+COMMENT ON FUNCTION plugin_webhooks.registered_actions() IS
+    'Reads plugin_webhooks.actions for plugin_webhooks.inbound_actions, as its owner. Executable by the owner only.';
+
 CREATE OR REPLACE VIEW plugin_webhooks.inbound_actions WITH (security_invoker = true) AS
 SELECT 'noop'::text AS action, NULL::text AS handler, true AS built_in
 UNION ALL SELECT 'work_order.create', NULL, true
 UNION ALL SELECT a.action,
                  pg_catalog.format('%I.%I(uuid,jsonb)', a.handler_schema, a.handler_name), false
-          FROM plugin_webhooks.actions AS a;
+          FROM plugin_webhooks.registered_actions() AS a;
 COMMENT ON VIEW plugin_webhooks.inbound_actions IS 'The allowlist of inbound actions.';
 
 CREATE OR REPLACE FUNCTION plugin_webhooks.register_action(action text, handler regprocedure) RETURNS void

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use pgrx::datum::DatumWithOid;
-use pgrx::{Uuid, pg_sys};
+use pgrx::prelude::*;
+use pgrx::{Uuid, name};
 
 use super::purge::{self, PurgeStep, interval};
 use crate::limits::ShortText;
@@ -22,6 +23,7 @@ const LOCKED: &str = include_str!("sql/locked.sql");
 const RETURN_ALL: &str = include_str!("sql/return_all.sql");
 const SETTLE_PG_NET: &str = include_str!("sql/settle_pg_net.sql");
 const RECOVER: &str = include_str!("sql/recover.sql");
+const STATE: &str = include_str!("sql/queue_state.sql");
 const PURGE: &str = include_str!("sql/purge_queue.sql");
 
 /// A delivery that was claimed, with what is needed to send it.
@@ -47,6 +49,30 @@ pub struct Settlement {
     pub error: Option<String>,
     /// Until the next attempt, for `Pending`.
     pub delay: Duration,
+}
+
+/// What plugin_webhooks.health shows of the queue.
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn queue_state() -> TableIterator<
+    'static,
+    (
+        name!(pending, Option<i64>),
+        name!(due, Option<i64>),
+        name!(sending, Option<i64>),
+        name!(dead_last_hour, Option<i64>),
+        name!(oldest_due_at, Option<TimestampWithTimeZone>),
+    ),
+> {
+    TableIterator::new(tables::QUEUE.rows(STATE, |row| {
+        Ok((
+            row.get(1)?,
+            row.get(2)?,
+            row.get(3)?,
+            row.get(4)?,
+            row.get(5)?,
+        ))
+    }))
 }
 
 pub(super) fn as_queue_owner<R>(body: impl FnOnce() -> R) -> R {

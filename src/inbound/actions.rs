@@ -3,8 +3,8 @@
 
 use std::ffi::CString;
 
-use pgrx::Uuid;
 use pgrx::prelude::*;
+use pgrx::{Uuid, name};
 
 use super::work_order;
 use crate::error::{Error, Result, quoted, required, required_text};
@@ -132,4 +132,20 @@ fn unregister_action(action: Option<&str>) -> Result<()> {
         return Err(Error::Unknown("action").into());
     }
     Ok(())
+}
+
+/// What the view plugin_webhooks.inbound_actions shows of the table.
+#[pg_extern(sql = false)]
+fn registered_actions() -> TableIterator<
+    'static,
+    (
+        name!(action, Option<String>),
+        name!(handler_schema, Option<String>),
+        name!(handler_name, Option<String>),
+    ),
+> {
+    TableIterator::new(tables::ACTIONS.rows(
+        "SELECT a.action, a.handler_schema, a.handler_name FROM plugin_webhooks.actions AS a",
+        |row| Ok((row.get(1)?, row.get(2)?, row.get(3)?)),
+    ))
 }

@@ -39,22 +39,13 @@ fn settle_pg_net() -> i64 {
 fn refused_installations()
 -> TableIterator<'static, (name!(installation_id, Uuid), name!(reason, String))> {
     let allowed = AllowedNetworks::parse(&settings::worker().allowed_networks).unwrap_or_default();
-    let stored = pg::as_owner_of(tables::INSTALLATIONS, || {
-        pg::connect(|client| {
-            let table = client.select(
-                "SELECT i.id, i.config FROM int.plugin_installations AS i ORDER BY i.id",
-                None,
-                &[],
-            )?;
-            let mut rows = Vec::with_capacity(table.len());
-            for row in table {
-                let config = row.get::<StoredConfig>(2)?.and_then(|config| config.0);
-                rows.push((row.get::<Uuid>(1)?, config));
-            }
-            Ok::<_, pgrx::spi::SpiError>(rows)
-        })
-    })
-    .unwrap_or_report();
+    let stored = tables::INSTALLATIONS.rows(
+        "SELECT i.id, i.config FROM int.plugin_installations AS i ORDER BY i.id",
+        |row| {
+            let config = row.get::<StoredConfig>(2)?.and_then(|config| config.0);
+            Ok((row.get::<Uuid>(1)?, config))
+        },
+    );
     let refused = stored.into_iter().filter_map(move |(id, config)| {
         let endpoint = endpoint::read_stored(config.as_deref()).ok()?;
         let reason = endpoint.refused_as_written(&allowed)?;

@@ -2,8 +2,9 @@
 //! function the statement is made, and leaves no setting behind.
 
 use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::prelude::*;
-use pgrx::spi::{SpiResult, SpiTupleTable};
+use pgrx::spi::{SpiError, SpiHeapTupleData, SpiResult, SpiTupleTable};
 
 use super::catalog::TableName;
 use super::roles::as_owner_of;
@@ -18,6 +19,25 @@ impl TableName<'_> {
         read: impl FnOnce(&SpiTupleTable<'_>) -> SpiResult<R>,
     ) -> Option<R> {
         as_owner_of(self, || spi::one_row(sql, args, read))
+    }
+
+    /// Reads all rows.
+    pub fn rows<R>(
+        self,
+        sql: &str,
+        mut read: impl FnMut(SpiHeapTupleData<'_>) -> SpiResult<R>,
+    ) -> Vec<R> {
+        as_owner_of(self, || {
+            spi::connect(|client| {
+                let table = client.select(sql, None, &[])?;
+                let mut rows = Vec::with_capacity(table.len());
+                for row in table {
+                    rows.push(read(row)?);
+                }
+                Ok::<_, SpiError>(rows)
+            })
+        })
+        .unwrap_or_report()
     }
 
     /// Reads one value; `None` when there is no row or it is null.

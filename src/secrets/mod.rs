@@ -1,10 +1,11 @@
 //! A secret by its name: from Supabase Vault (`vault`) where there is one, else from the embedded store
 //! (`store`), encrypted with a key that never enters the database (`key_file`). Plaintext lives in
-//! memory that is wiped; it reaches neither the server log nor an error. Also whose secret it is, and who may refer
-//! to its name.
+//! memory that is wiped; it reaches neither the server log nor an error. Also whose secret it is, who may refer to
+//! its name, and what operators are shown (`shown`).
 
 mod key_file;
 mod secret;
+mod shown;
 mod store;
 mod vault;
 

@@ -7,6 +7,7 @@ mod log_owner;
 mod search_path;
 mod tables;
 mod take_over;
+mod views;
 
 use std::collections::BTreeSet;
 
