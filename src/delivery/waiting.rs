@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use pgrx::datum::DatumWithOid;
-use pgrx::{Uuid, pg_sys};
+use pgrx::{JsonB, Uuid, pg_sys};
 use plugin_webhooks_core::limiter::{Permits, Waiting};
 
 use super::queue::{as_queue_owner, nil};
@@ -14,10 +14,8 @@ const DUE: &str = include_str!("sql/find_due.sql");
 const REQUESTED: &str = include_str!("sql/find_requested.sql");
 const OLDEST_DUE: &str = include_str!("sql/oldest_due.sql");
 
-const FIND_TYPES: [pg_sys::BuiltinOid; 3] = {
-    use pg_sys::BuiltinOid as T;
-    [T::INT4OID, T::UUIDARRAYOID, T::INT4ARRAYOID]
-};
+const FIND_TYPES: [pg_sys::BuiltinOid; 2] =
+    [pg_sys::BuiltinOid::INT4OID, pg_sys::BuiltinOid::JSONBOID];
 
 /// Rows that wait.
 #[derive(Default)]
@@ -41,23 +39,22 @@ impl Rows {
     }
 
     fn add(&mut self, statement: &'static str, permits: &Permits<Uuid>) {
-        let (listed, numbers): (Vec<_>, Vec<_>) = permits
-            .listed
-            .iter()
-            .map(|(installation, permits)| (*installation, limit(*permits)))
-            .unzip();
-        let args: [DatumWithOid<'_>; 3] = [
-            limit(permits.unlisted).into(),
-            listed.into(),
-            numbers.into(),
-        ];
+        let listed = permits.listed.iter();
+        let listed = listed.map(|(installation, permits)| {
+            (installation.to_string(), serde_json::Value::from(*permits))
+        });
+        let listed = JsonB(serde_json::Value::Object(listed.collect()));
+        let args: [DatumWithOid<'_>; 2] = [limit(permits.unlisted).into(), listed.into()];
         as_queue_owner(|| {
             pg::run_kept(statement, &FIND_TYPES, &args, |table| {
                 for row in table {
                     let tenant = row.get::<Uuid>(1)?.unwrap_or_else(nil);
                     let installation = row.get::<Uuid>(2)?.unwrap_or_else(nil);
-                    let ids = row.get::<Vec<Uuid>>(3)?.unwrap_or_default();
-                    self.add_installation(tenant, installation, ids);
+                    match row.get::<Vec<Uuid>>(3)? {
+                        // It was looked at, and has no due row.
+                        Some(ids) if ids.is_empty() => {}
+                        ids => self.add_installation(tenant, installation, ids.unwrap_or_default()),
+                    }
                 }
                 Ok(())
             });
@@ -93,14 +90,10 @@ pub fn oldest(total: usize) -> Vec<Uuid> {
     use pg_sys::BuiltinOid as T;
     static STATEMENT: OnceLock<String> = OnceLock::new();
     let statement = STATEMENT.get_or_init(|| OLDEST_DUE.replace("        {found}", DUE));
-    let types = [T::INT4OID, T::UUIDARRAYOID, T::INT4ARRAYOID, T::INT4OID];
+    let types = [T::INT4OID, T::JSONBOID, T::INT4OID];
     let total = limit(total);
-    let args: [DatumWithOid<'_>; 4] = [
-        total.into(),
-        Vec::<Uuid>::new().into(),
-        Vec::<i32>::new().into(),
-        total.into(),
-    ];
+    let listed = JsonB(serde_json::Value::Object(serde_json::Map::new()));
+    let args: [DatumWithOid<'_>; 3] = [total.into(), listed.into(), total.into()];
     as_queue_owner(|| {
         pg::run_kept(statement, &types, &args, |table| {
             table

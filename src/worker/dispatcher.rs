@@ -1,11 +1,13 @@
 //! A tick, one look at the queue: write settlements, claim what fits, dispatch it to the threads. One short
 //! transaction a tick; requests leave only after it has committed.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use pgrx::{Uuid, pg_sys};
 use plugin_webhooks_core::limiter::{self, Limiter};
 use plugin_webhooks_core::retry::Schedule;
+use plugin_webhooks_core::sender::Outcome;
 
 use super::gate::Gate;
 use super::in_flight::InFlight;
@@ -27,6 +29,9 @@ const RECOVER_EVERY: Duration = Duration::from_secs(10);
 /// How long a tenant or receiver of which nothing is seen is remembered.
 const REMEMBER: Duration = Duration::from_secs(600);
 
+/// How long the worker waits before it goes on with slow receivers: the pause is for what is prompt.
+const BREATH: Duration = Duration::from_millis(5);
+
 /// What a tick found.
 pub enum Tick {
     /// The extension is gone, or another CREATE EXTENSION put a new one in its place.
@@ -46,6 +51,10 @@ pub struct Dispatcher {
     limiter: Limiter<Uuid>,
     /// Rows wait for a thread.
     short: bool,
+    /// Rows wait for the next tick.
+    more: bool,
+    /// Outcomes of slow requests that wait for the next tick.
+    late: VecDeque<(u64, Outcome)>,
     preparer: Preparer,
     threads: Threads,
     in_flight: InFlight,
@@ -65,6 +74,8 @@ impl Dispatcher {
             gate: Gate::default(),
             limiter: Limiter::default(),
             short: false,
+            more: false,
+            late: VecDeque::new(),
             preparer: Preparer::default(),
             in_flight: InFlight::default(),
             unsettled: Unsettled::default(),
@@ -115,6 +126,9 @@ impl Dispatcher {
             // What becomes slow gives way to another request.
             timeout = timeout.min(self.limiter.next_slow_in(now).unwrap_or(timeout));
         }
+        if self.more || !self.late.is_empty() {
+            timeout = timeout.min(BREATH);
+        }
         timeout.max(Duration::from_millis(1))
     }
 
@@ -138,6 +152,7 @@ impl Dispatcher {
     /// One tick.
     pub fn tick(&mut self) -> Result<Tick, Failure> {
         self.collect();
+        self.more = false;
         let activity = if self.in_flight.len() == 0 {
             c"looking for deliveries"
         } else {
@@ -179,12 +194,19 @@ impl Dispatcher {
         Ok(Tick::Done { worked })
     }
 
-    /// Takes the outcomes that the threads have for us.
+    /// Takes the outcomes that the threads have for us. Those of slow requests take turns: what goes out together
+    /// comes back together, and others wait while it is written.
     fn collect(&mut self) {
         let outcomes = self.threads.take_outcomes();
         let now = Instant::now();
         let bounds = self.settings.bounds;
-        for (tag, outcome) in outcomes {
+        let (slow, prompt): (Vec<_>, Vec<_>) = outcomes
+            .into_iter()
+            .partition(|(_, outcome)| outcome.duration >= limiter::SLOW_AFTER);
+        self.late.extend(slow);
+        let turn = self.late.len().min(bounds.at_once());
+        let turn: Vec<_> = self.late.drain(..turn).collect();
+        for (tag, outcome) in prompt.into_iter().chain(turn) {
             let Some(attempt) = self.in_flight.remove(tag) else {
                 continue;
             };
@@ -212,6 +234,7 @@ impl Dispatcher {
         }
         let dealt = self.limiter.deal(&waiting.installations, now, bounds);
         self.short = dealt.short;
+        self.more = dealt.more;
         if dealt.threads.is_empty() {
             return Vec::new();
         }

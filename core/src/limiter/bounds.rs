@@ -26,6 +26,13 @@ impl Bounds {
         FIRST_WINDOW.min(self.window)
     }
 
+    /// How many requests that are slow, or may turn out to be, are worth their time in one look at the queue:
+    /// whoever comes next waits for that look. It is enough to keep all slow threads busy with answers that take
+    /// longer than [`SLOW_AFTER`](super::SLOW_AFTER) when there are 130 looks a second.
+    pub fn at_once(self) -> usize {
+        (self.slow_in_flight / 32).max(8)
+    }
+
     /// All requests in flight.
     pub fn all_in_flight(self) -> usize {
         self.in_flight + self.slow_in_flight

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use super::{bounds::Bounds, pool::Pool, state::Limiter};
+use super::{bounds::Bounds, pool::Pool, receiver::Receiver, state::Limiter};
 
 /// An installation with due rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Waiting<K> {
     pub tenant: K,
     /// Its id.
     pub installation: K,
-    /// How many rows of it were found.
+    /// How many rows of it were found. None of one that was not to be looked at, see [`Limiter::permits`].
     pub due: usize,
 }
 
@@ -28,6 +28,8 @@ pub struct Dealt {
     pub threads: Vec<usize>,
     /// Whether rows wait that would have got one if there were more threads.
     pub short: bool,
+    /// Whether rows wait that get one in the next deal: those to slow receivers, and to unknown ones, take turns.
+    pub more: bool,
 }
 
 /// Whose turn it is: the one that holds the fewest threads; the one served least recently; the first.
@@ -41,6 +43,8 @@ struct Hand {
     /// Not those of what it is dealt: their size is not known yet.
     body_bytes: usize,
     last: u64,
+    /// It has rows that were not looked for, because it has its part of the threads.
+    refused: bool,
     /// Its installations that may have another thread, by index.
     turns: BinaryHeap<Turn>,
 }
@@ -50,6 +54,8 @@ struct Rest {
     /// How many more threads it may have.
     threads: usize,
     slow: bool,
+    /// Its requests are expected to be prompt, and have been.
+    known_as_prompt: bool,
 }
 
 /// The tenants that were refused a thread.
@@ -78,7 +84,8 @@ impl Refused {
 impl<K: Copy + Eq + Hash> Limiter<K> {
     /// Deals out threads. No installation gets more than its permits, no tenant more than the
     /// [pools](Pool) admit: one for requests that are expected to be slow, one for the others, one for all, and
-    /// one of bytes of bodies. While another tenant waits, none gets more than its share of all threads.
+    /// one of bytes of bodies. While another tenant waits, none gets more than its share of all threads. No more
+    /// than [`Bounds::at_once`] go to receivers that are not known as prompt.
     pub fn deal(&self, waiting: &[Waiting<K>], now: Instant, bounds: Bounds) -> Dealt {
         let (mut hands, mut rests) = self.hands(waiting, now, bounds);
         let mut tenants: BinaryHeap<Turn> = hands
@@ -90,10 +97,15 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
         let bytes = self.bytes(bounds);
         let share = all.limit.div_ceil(self.sharing(&hands));
         let mut refused = Refused::default();
+        let mut at_once = bounds.at_once();
         let mut dealt = Dealt::default();
         while let Some(Reverse((held, last, tenant))) = tenants.pop() {
             let hand = &mut hands[tenant];
             let Some(Reverse((in_flight, served, n))) = hand.turns.pop() else {
+                if hand.refused {
+                    refused.add(tenant, held);
+                    dealt.short = true;
+                }
                 continue;
             };
             let rest = &mut rests[n];
@@ -112,6 +124,14 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
                 dealt.short = true;
                 tenants.push(Reverse((held, last, tenant)));
                 continue;
+            }
+            if !rest.known_as_prompt {
+                if at_once == 0 {
+                    dealt.more = true;
+                    tenants.push(Reverse((held, last, tenant)));
+                    continue;
+                }
+                at_once -= 1;
             }
             pool.used += 1;
             all.used += 1;
@@ -146,12 +166,14 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
             let permits = receiver.map_or(bounds.first_window(), |receiver| receiver.permits(now));
             let rest = Rest {
                 threads: waiting.due.min(permits),
-                slow: receiver.is_some_and(|receiver| receiver.is_slow()),
+                slow: receiver.is_some_and(Receiver::is_slow),
+                known_as_prompt: receiver.is_some_and(Receiver::is_known_as_prompt),
             };
             let hand = *index.entry(waiting.tenant).or_insert_with(|| {
                 hands.push(self.hand(waiting.tenant));
                 hands.len() - 1
             });
+            hands[hand].refused |= waiting.due == 0 && permits > 0;
             if rest.threads > 0 {
                 let (in_flight, last) =
                     receiver.map_or((0, 0), |receiver| (receiver.in_flight(), receiver.last()));
@@ -170,6 +192,7 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
                 slow: tenant.slow,
                 body_bytes: tenant.body_bytes,
                 last: tenant.last,
+                refused: false,
                 turns: BinaryHeap::new(),
             })
     }

@@ -32,7 +32,9 @@ pub enum Verdict {
 
 /// The receiver of one installation.
 #[derive(Debug)]
-pub(super) struct Receiver {
+pub(super) struct Receiver<K> {
+    /// Whose it is.
+    pub tenant: K,
     in_flight: usize,
     window: usize,
     failures: u32,
@@ -40,19 +42,23 @@ pub(super) struct Receiver {
     backoff_until: Option<Instant>,
     /// How long recent requests kept a thread.
     average: Duration,
+    /// Whether a request came back.
+    known: bool,
     /// The number of the last request, of all requests.
     last: u64,
     last_seen: Instant,
 }
 
-impl Receiver {
-    pub fn new(now: Instant, bounds: Bounds) -> Self {
+impl<K> Receiver<K> {
+    pub fn new(tenant: K, now: Instant, bounds: Bounds) -> Self {
         Self {
+            tenant,
             in_flight: 0,
             window: bounds.first_window(),
             failures: 0,
             backoff_until: None,
             average: Duration::ZERO,
+            known: false,
             last: 0,
             last_seen: now,
         }
@@ -69,6 +75,7 @@ impl Receiver {
     pub fn finished(&mut self, verdict: Verdict, took: Duration, now: Instant, bounds: Bounds) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.last_seen = now;
+        self.known = true;
         if took >= SLOW_AFTER {
             self.keeps_waiting();
         }
@@ -108,6 +115,11 @@ impl Receiver {
     /// Whether its next request is expected to be slow.
     pub fn is_slow(&self) -> bool {
         self.average >= SLOW_AFTER
+    }
+
+    /// Whether its next request is expected to be prompt for a reason.
+    pub fn is_known_as_prompt(&self) -> bool {
+        self.known && !self.is_slow()
     }
 
     /// How many more requests it may have in flight now.

@@ -59,7 +59,7 @@ pub struct Limiter<K> {
     pub(super) tenants: HashMap<K, Tenant>,
     /// How many tenants have requests in flight.
     pub(super) holders: usize,
-    pub(super) receivers: HashMap<K, Receiver>,
+    pub(super) receivers: HashMap<K, Receiver<K>>,
     started: u64,
 }
 
@@ -92,7 +92,7 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
     pub fn started(&mut self, tag: u64, request: Request<K>, now: Instant, bounds: Bounds) {
         self.started += 1;
         let receiver = self.receivers.entry(request.installation);
-        let receiver = receiver.or_insert_with(|| Receiver::new(now, bounds));
+        let receiver = receiver.or_insert_with(|| Receiver::new(request.tenant, now, bounds));
         receiver.started(self.started, now);
         let slow = receiver.is_slow();
         let holder = self.tenants.entry(request.tenant).or_insert(Tenant {
@@ -184,16 +184,37 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
     }
 
     /// How many rows of each installation are worth looking at now. One without requests in flight is looked at
-    /// as a new one, whatever its window: the list must not name everybody.
+    /// as a new one, whatever its window: the list must not name everybody. None is looked at of a tenant that has
+    /// its part of the threads: whatever is found, the next deal gives it nothing.
     pub fn permits(&self, now: Instant, bounds: Bounds) -> Permits<K> {
+        let number = |receiver: &Receiver<K>| {
+            if !self.admits(receiver, bounds) {
+                return Some(0);
+            }
+            (!receiver.is_idle_and_well()).then(|| receiver.permits(now))
+        };
         let receivers = self.receivers.iter();
         Permits {
             listed: receivers
-                .filter(|(_, receiver)| !receiver.is_idle_and_well())
-                .map(|(installation, receiver)| (*installation, receiver.permits(now)))
+                .filter_map(|(installation, receiver)| Some((*installation, number(receiver)?)))
                 .collect(),
             unlisted: bounds.first_window(),
         }
+    }
+
+    /// Whether the pools admit another request to this receiver as things are. While threads are dealt out they only
+    /// get fewer.
+    fn admits(&self, receiver: &Receiver<K>, bounds: Bounds) -> bool {
+        let Some(tenant) = self.tenants.get(&receiver.tenant) else {
+            return true;
+        };
+        let [prompt, slow, all] = self.pools(bounds);
+        let part = if receiver.is_slow() {
+            slow.admits(tenant.slow)
+        } else {
+            prompt.admits(tenant.prompt)
+        };
+        part && all.admits(tenant.held()) && self.bytes(bounds).admits(tenant.body_bytes)
     }
 
     /// How long until the next backoff ends, if there is one.

@@ -82,6 +82,7 @@ impl Bench {
         let waiting = [waits(installation, FOR_EVER)];
         let free = Bounds {
             in_flight: FOR_EVER,
+            slow_in_flight: FOR_EVER,
             ..BOUNDS
         };
         let dealt = self.limiter.deal(&waiting, self.now, free);
@@ -97,18 +98,30 @@ impl Bench {
         permits
     }
 
-    /// Deals, and starts what was dealt; returns the installations in order.
+    /// Deals until nothing more is dealt, and starts what was dealt; returns the installations in order.
     fn deal(&mut self, waiting: &[Waiting<u32>]) -> Vec<u32> {
-        let dealt = self.limiter.deal(waiting, self.now, BOUNDS);
-        let served: Vec<u32> = dealt
-            .threads
-            .iter()
-            .map(|n| waiting[*n].installation)
-            .collect();
-        for installation in &served {
-            self.start(*installation);
+        let (mut rest, mut served) = (waiting.to_vec(), Vec::new());
+        loop {
+            let dealt = self.deal_once(&rest);
+            for n in &dealt.threads {
+                rest[*n].due -= 1;
+                served.push(rest[*n].installation);
+            }
+            // Nothing is left of these, and it was looked for.
+            rest.retain(|waiting| waiting.due > 0);
+            if !dealt.more {
+                return served;
+            }
         }
-        served
+    }
+
+    /// One deal, and starts what was dealt.
+    fn deal_once(&mut self, waiting: &[Waiting<u32>]) -> Dealt {
+        let dealt = self.limiter.deal(waiting, self.now, BOUNDS);
+        for n in &dealt.threads {
+            self.start(waiting[*n].installation);
+        }
+        dealt
     }
 
     fn held(&self, tenant: u32) -> usize {
@@ -545,6 +558,87 @@ mod threads {
     }
 }
 
+/// What one look at the queue costs, and whoever comes meanwhile waits for.
+mod a_look {
+    use super::*;
+
+    /// Tenants whose receivers are known to answer late hold all that they may.
+    fn full(bench: &mut Bench, tenants: std::ops::Range<u32>) -> Vec<Waiting<u32>> {
+        let waiting = backlog(tenants, 10);
+        for waiting in &waiting {
+            bench.once(waiting.installation, Verdict::Answers, SECOND);
+        }
+        bench.deal(&waiting);
+        waiting
+    }
+
+    #[test]
+    fn is_not_for_rows_of_a_tenant_that_has_its_part_of_the_threads() {
+        let mut bench = Bench::new();
+        let waiting = full(&mut bench, 1..11);
+        // One without a request in flight, too.
+        let installation = waiting[5].installation;
+        bench.once(101, Verdict::Answers, SECOND);
+        bench.end_of(installation, Verdict::Answers, SECOND);
+        bench.deal(&waiting);
+        let listed = bench.limiter.permits(bench.now, BOUNDS).listed;
+        assert_eq!(listed.len(), 100);
+        assert!(listed.iter().all(|(_, permits)| *permits == 0));
+    }
+
+    #[test]
+    fn that_leaves_out_a_tenant_says_that_it_waits_all_the_same() {
+        let mut bench = Bench::new();
+        let mut waiting = full(&mut bench, 1..11);
+        waiting.iter_mut().for_each(|waiting| waiting.due = 0);
+        let dealt = bench.deal_once(&waiting);
+        assert!(dealt.short && !dealt.more && dealt.threads.is_empty());
+        assert!(!bench.deal_once(&[]).short);
+    }
+
+    #[test]
+    fn deals_few_threads_to_receivers_that_are_slow_or_unknown_and_tells_that_more_wait() {
+        let mut bench = Bench::new();
+        for installation in 200..210 {
+            bench.once(installation, Verdict::Answers, SECOND);
+        }
+        for installation in 300..310 {
+            bench.once(installation, Verdict::Answers, PROMPT);
+        }
+        for tenant in 1..3 {
+            let dealt = bench.deal_once(&backlog(tenant..tenant + 1, 10));
+            assert_eq!((dealt.threads.len(), dealt.more), (8, true));
+        }
+        let waiting = backlog(1..4, 10);
+        let dealt = bench.deal_once(&waiting);
+        let prompt = dealt.threads.iter().filter(|n| **n >= 20).count();
+        assert_eq!((dealt.threads.len() - prompt, dealt.more), (8, true));
+        assert!(prompt > 8, "prompt ones are not bounded");
+        let dealt = Bench::new().deal_once(&[waits(100, 4), waits(200, 4)]);
+        assert_eq!((dealt.threads.len(), dealt.more), (8, false));
+    }
+
+    #[test]
+    fn after_another_gives_slow_receivers_all_they_may_have_and_everybody_a_turn() {
+        let mut bench = Bench::new();
+        let waiting = full(&mut bench, 1..12);
+        assert_eq!(bench.out.len(), 256 - 256 / 12);
+        for waiting in waiting {
+            assert!(bench.tags(waiting.installation).count() > 0);
+        }
+    }
+
+    #[test]
+    fn serves_a_neighbour_before_slow_receivers() {
+        let mut bench = Bench::new();
+        let mut waiting = backlog(1..11, 10);
+        waiting.push(waits(1100, 1));
+        bench.deal_once(&waiting[..100]);
+        let dealt = bench.deal_once(&waiting[..]);
+        assert!(dealt.threads.contains(&100));
+    }
+}
+
 /// What keeps a neighbour's latency low: see "Fair claims" in docs/architecture.md.
 mod a_neighbour {
     use super::*;
@@ -621,6 +715,34 @@ mod a_neighbour {
 }
 
 proptest! {
+    #[test]
+    fn whatever_is_found_of_a_tenant_that_is_not_looked_at_gets_nothing(
+        steps in prop::collection::vec((0_u32..6, 0_u32..6, any::<bool>(), 0_u64..400), 1..200),
+    ) {
+        let bounds = Bounds { in_flight: 10, slow_in_flight: 20, ..BOUNDS };
+        let (mut limiter, mut now) = (Limiter::default(), Instant::now());
+        let mut out: BTreeMap<u64, Instant> = BTreeMap::new();
+        let mut last_tag = 0;
+        for (tenant, n, ends, milliseconds) in steps {
+            now += Duration::from_millis(milliseconds);
+            limiter.age(now);
+            if let Some((tag, started)) = out.first_key_value().filter(|_| ends) {
+                limiter.finished(*tag, Verdict::Answers, now - *started, now, bounds);
+                out.pop_first();
+            }
+            let permits: HashMap<u32, usize> =
+                limiter.permits(now, bounds).listed.into_iter().collect();
+            let waiting = backlog(0..tenant + 1, n + 1);
+            for n in limiter.deal(&waiting, now, bounds).threads {
+                let installation = waiting[n].installation;
+                prop_assert_ne!(permits.get(&installation), Some(&0));
+                last_tag += 1;
+                limiter.started(last_tag, request(installation, 0), now, bounds);
+                out.insert(last_tag, now);
+            }
+        }
+    }
+
     #[test]
     fn nobody_ever_has_more_than_the_bounds_allow(
         (in_flight, slow_in_flight, window) in (1_usize..40, 0_usize..80, 1_usize..20),

@@ -1,29 +1,27 @@
--- Installations with due rows: the tenant, the installation, ids of its oldest due rows in order. Of the
--- installations $2 as many as $3 says, of each other one $1.
+-- Installations with pending rows: the tenant, the installation, ids of its oldest due rows in order, as many as $2
+-- says ({"installation": number}), or $1. Where that is 0, the queue is not asked, and the ids are null.
 -- The recursion visits each installation with pending rows once, so that a million rows of one cost no more
--- than one.
+-- than one. It goes backwards: an installation's newest rows are pending, while index entries of its oldest ones
+-- may be of rows that have been claimed since.
 WITH RECURSIVE waiting (id) AS (
     (SELECT q.plugin_installation_id FROM int.plugin_delivery_queue AS q
-     WHERE q.status = 'pending' ORDER BY q.plugin_installation_id LIMIT 1)
+     WHERE q.status = 'pending' ORDER BY q.plugin_installation_id DESC LIMIT 1)
     UNION ALL
     SELECT (SELECT q.plugin_installation_id FROM int.plugin_delivery_queue AS q
-            WHERE q.status = 'pending' AND q.plugin_installation_id > w.id
-            ORDER BY q.plugin_installation_id LIMIT 1)
+            WHERE q.status = 'pending' AND q.plugin_installation_id < w.id
+            ORDER BY q.plugin_installation_id DESC LIMIT 1)
     FROM waiting AS w WHERE w.id IS NOT NULL
+), looked_at (tenant_id, id, permits) AS MATERIALIZED (
+    SELECT i.tenant_id, i.id, coalesce(($2::jsonb -> i.id::text)::int, $1)
+    FROM waiting AS w
+    JOIN int.plugin_installations AS i ON i.id = w.id AND i.status = 'installed'
 )
-SELECT i.tenant_id, i.id, d.ids
-FROM waiting AS w
-JOIN int.plugin_installations AS i ON i.id = w.id AND i.status = 'installed'
-LEFT JOIN ROWS FROM (pg_catalog.unnest($2::uuid[]), pg_catalog.unnest($3::int[])) AS listed (id, permits)
-    ON listed.id = w.id
-CROSS JOIN LATERAL (
-    SELECT pg_catalog.array_agg(due.id) AS ids
-    FROM (
-        SELECT q.id FROM int.plugin_delivery_queue AS q
-        WHERE q.status = 'pending' AND q.plugin_installation_id = w.id
-          AND q.next_attempt_at <= pg_catalog.clock_timestamp()
-        ORDER BY q.next_attempt_at
-        LIMIT coalesce(listed.permits, $1)
-    ) AS due
-    HAVING pg_catalog.count(*) > 0
-) AS d
+SELECT l.tenant_id, l.id,
+       CASE WHEN l.permits > 0 THEN ARRAY(
+           SELECT q.id FROM int.plugin_delivery_queue AS q
+           WHERE q.status = 'pending' AND q.plugin_installation_id = l.id
+             AND q.next_attempt_at <= pg_catalog.clock_timestamp()
+           ORDER BY q.next_attempt_at
+           LIMIT l.permits
+       ) END
+FROM looked_at AS l

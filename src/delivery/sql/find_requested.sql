@@ -1,5 +1,6 @@
 -- The same for rows whose dispatch was requested and that nobody has claimed yet.
-SELECT i.tenant_id, i.id, pg_catalog.array_agg(r.id ORDER BY r.turn)
+SELECT i.tenant_id, i.id,
+       pg_catalog.array_agg(r.id ORDER BY r.turn) FILTER (WHERE r.turn <= coalesce(($2::jsonb -> i.id::text)::int, $1))
 FROM (
     SELECT q.id, q.plugin_installation_id,
            pg_catalog.row_number() OVER (PARTITION BY q.plugin_installation_id ORDER BY q.next_attempt_at) AS turn
@@ -8,7 +9,5 @@ FROM (
       AND q.lease_expires_at > pg_catalog.clock_timestamp()
 ) AS r
 JOIN int.plugin_installations AS i ON i.id = r.plugin_installation_id AND i.status = 'installed'
-LEFT JOIN ROWS FROM (pg_catalog.unnest($2::uuid[]), pg_catalog.unnest($3::int[])) AS listed (id, permits)
-    ON listed.id = r.plugin_installation_id
-WHERE r.turn <= coalesce(listed.permits, $1)
+WHERE r.turn <= greatest(coalesce(($2::jsonb -> i.id::text)::int, $1), 1)
 GROUP BY i.tenant_id, i.id

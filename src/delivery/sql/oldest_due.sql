@@ -1,4 +1,4 @@
--- Ids of $4 due rows: tenants take turns, in a tenant its installations, in an installation the oldest row goes
+-- Ids of $3 due rows: tenants take turns, in a tenant its installations, in an installation the oldest row goes
 -- first. {found} is find_due.sql.
 SELECT due.id
 FROM (
@@ -9,4 +9,4 @@ FROM (
     CROSS JOIN pg_catalog.unnest(found.ids) WITH ORDINALITY AS r (id, turn)
 ) AS due
 ORDER BY due.turn
-LIMIT $4
+LIMIT $3
