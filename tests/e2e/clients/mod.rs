@@ -1,6 +1,7 @@
 //! Callers of another kind: the libraries that browsers and backends use, running as programs of their own.
 //! What they do is in `tests/clients`, each promise there a test of its own.
 
+mod examples;
 mod supabase_js;
 
 use std::fmt::Write as _;
@@ -8,7 +9,7 @@ use std::fmt::Write as _;
 use plugin_webhooks_kit::postgres::Client;
 use plugin_webhooks_kit::{
     Database, Receiver, create_tracked_table, execute, former_system, project, run_client,
-    shared_server, text,
+    run_example, shared_server, text,
 };
 
 const SECRET: &str = "the secret of desk ä€";

@@ -2,7 +2,7 @@
 //! that it pins.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::account::clean_command;
 use crate::caller::AUTHENTICATOR;
@@ -24,31 +24,72 @@ const SECONDS: &str = "90";
 /// When the script fails or takes too long; the message is what it printed.
 #[track_caller]
 pub fn run_client(database: &Database, script: &str, variables: &[(&str, &str)]) {
-    let packages = packages();
-    let mut command = clean_command(Path::new("timeout"));
-    command.args(["--kill-after=5", SECONDS]);
-    if script.ends_with(".py") {
-        command.arg(packages.join("venv/bin/python")).arg("-B");
+    let program = if script.ends_with(".py") {
+        "python"
     } else {
-        command.arg("node");
-        command.env("NODE_PATH", packages.join("node_modules"));
-    }
-    command.arg(Path::new(SCRIPTS).join(script));
+        "node"
+    };
+    let script = Path::new(SCRIPTS).join(script);
+    let mut command = with_packages(program);
+    command.arg(script);
     database.server().point_here(&mut command);
-    let output = command
+    command
         .env("PGDATABASE", database.name())
         .env("PGUSER", AUTHENTICATOR)
-        .envs(variables.iter().copied())
-        .stdin(Stdio::null())
-        .output()
-        .expect("run timeout");
+        .envs(variables.iter().copied());
+    succeed(command);
+}
+
+/// Runs a program of the repository, by its path in it, with the packages of `tests/clients` and as the server's
+/// superuser; returns what it printed.
+///
+/// # Panics
+/// When it fails or takes too long.
+#[track_caller]
+pub fn run_example(
+    database: &Database,
+    path: &str,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+) -> String {
+    let root = Path::new(SCRIPTS).join("../..");
+    let mut command = with_packages(&root.join(path).to_string_lossy());
+    database.server().point_here(&mut command);
+    command
+        .args(arguments)
+        .current_dir(root)
+        .env("PGDATABASE", database.name())
+        .envs(variables.iter().copied());
+    succeed(command)
+}
+
+/// A program that finds the packages, and whatever it starts as well.
+fn with_packages(program: &str) -> Command {
+    let packages = packages();
+    let mut paths = vec![packages.join("venv/bin")];
+    paths.extend(std::env::split_paths(
+        &std::env::var_os("PATH").unwrap_or_default(),
+    ));
+    let mut command = clean_command(Path::new("timeout"));
+    command
+        .args(["--kill-after=5", SECONDS, program])
+        .env("PATH", std::env::join_paths(paths).expect("a path"))
+        .env("NODE_PATH", packages.join("node_modules"))
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+#[track_caller]
+fn succeed(mut command: Command) -> String {
+    let output = command.stdin(Stdio::null()).output().expect("run timeout");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
         output.status.success(),
-        "tests/clients/{script} failed ({}; 124: it took {SECONDS} s):\n{}{}",
+        "{command:?} failed ({}; 124: it took {SECONDS} s):\n{printed}{}",
         output.status,
-        String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
     );
+    printed
 }
 
 #[track_caller]

@@ -24,7 +24,7 @@ mod wait;
 
 pub use caller::{RoleOptions, as_user, create_supabase_roles, create_supabase_roles_with};
 pub use catalog::{assert_same_lines, catalog};
-pub use clients::{CLIENTS_VARIABLE, NO_CLIENTS_VARIABLE, run_client};
+pub use clients::{CLIENTS_VARIABLE, NO_CLIENTS_VARIABLE, run_client, run_example};
 pub use database::Database;
 pub use dns::{Dns, Records};
 pub use project::{
