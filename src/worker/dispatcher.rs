@@ -30,7 +30,7 @@ const RECOVER_EVERY: Duration = Duration::from_secs(10);
 const REMEMBER: Duration = Duration::from_secs(600);
 
 /// How long the worker waits before it goes on with slow receivers: the pause is for what is prompt.
-const BREATH: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// What a tick found.
 pub enum Tick {
@@ -127,7 +127,7 @@ impl Dispatcher {
             timeout = timeout.min(self.limiter.next_slow_in(now).unwrap_or(timeout));
         }
         if self.more || !self.late.is_empty() {
-            timeout = timeout.min(BREATH);
+            timeout = timeout.min(PAUSE);
         }
         timeout.max(Duration::from_millis(1))
     }
