@@ -106,6 +106,7 @@ fn owns_what_tenants_and_the_worker_reach_and_nothing_else() {
         "select int.resolve_installation_signing_secret(gen_random_uuid())",
         "select int.plugin_webhook_apply_action(gen_random_uuid(), 'noop', null)",
         "select plugin_webhooks.create_secret('s', 'n')",
+        "select plugin_webhooks.receiver_secret('n')",
     ] {
         assert!(
             !watched.tries_as("plugin_webhooks_owner", call),
