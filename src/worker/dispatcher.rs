@@ -240,9 +240,15 @@ impl Dispatcher {
         }
         let claim_id = new_claim_id();
         let rows = waiting.dealt(&dealt.threads);
-        let bytes = self.limiter.bytes_to_claim(bounds);
-        let claimed = queue::claim(rows, claim_id, settings::lease(), bytes);
-        let (prepared, unsendable) = self.preparer.prepare(claimed, claim_id);
+        let room = self.limiter.room(bounds);
+        let claim = queue::claim(&rows, claim_id, settings::lease(), room);
+        for n in dealt.threads {
+            let waiting = &waiting.installations[n];
+            let body = claim.left_over.get(&waiting.installation).copied();
+            let of = (waiting.tenant, waiting.installation);
+            self.limiter.left_over(of, body, now, bounds);
+        }
+        let (prepared, unsendable) = self.preparer.prepare(claim.claimed, claim_id);
         self.settle(&unsendable);
         prepared
     }
