@@ -53,10 +53,9 @@ impl RateLimit {
         work: impl FnOnce() -> Result<R>,
     ) -> Result<R> {
         let key = installation.to_string();
-        // The host's function raises for no user.
-        if let Some(allowed) =
-            installed_by.and_then(|_| self.asked_host(&key, installed_by, tenant))
-        {
+        // The host's function raises for nobody, and for a user who is gone.
+        let user = installed_by.filter(|user| is_user(*user));
+        if let Some(allowed) = user.and_then(|_| self.asked_host(&key, user, tenant)) {
             self.check(allowed)?;
             return work();
         }
@@ -132,4 +131,16 @@ impl RateLimit {
 pub fn purge(rows: i32) -> usize {
     let types = [pg_sys::BuiltinOid::INT4OID];
     tables::RATE_LIMITS.run_kept(PURGE, &types, &[rows.into()], |table| Ok(table.len()))
+}
+/// Whether the host has this user, as far as it has users.
+fn is_user(user: Uuid) -> bool {
+    host::table("auth", "users").is_none_or(|users| {
+        let found = users.as_owner(|| {
+            pg::one::<bool>(
+                "SELECT EXISTS (SELECT FROM auth.users AS u WHERE u.id = $1)",
+                &[user.into()],
+            )
+        });
+        found == Some(true)
+    })
 }

@@ -146,10 +146,9 @@ fn contents(database: &Database) -> BTreeSet<String> {
                 .any(|kind| line.starts_with(kind))
         })
         .filter(|line| !is_for_the_first_owner(line))
-        // These two are the host's own: see the test about statements that go along.
+        // These are the host's own: see the test about statements that go along.
         .filter(|line| {
-            !line.contains("entity_changes_all_owner")
-                && !line.contains("entity_changes_select_reporting")
+            !line.contains("_all_owner") && !line.contains("entity_changes_select_reporting")
         })
         .collect();
     for table in tables {
@@ -302,6 +301,8 @@ mod round_trip {
                 .into_iter()
                 .filter(|line| !line.starts_with("initial grant"))
                 .filter(|line| !is_for_the_first_owner(line))
+                // Of the former owner, where the extension has none of its own.
+                .filter(|line| !line.contains(": Owner's note on "))
                 .collect()
         };
         assert_same_lines(
@@ -373,7 +374,11 @@ mod host_rows {
 
     fn behaves_as_with_foreign_keys(database: &Database) {
         let mut client = database.client();
-        execute(&mut client, "select plugin_webhooks.attach_host()");
+        execute(
+            &mut client,
+            "do $$ begin execute format('alter database %I owner to legacy_owner', current_database()); end $$;
+             select plugin_webhooks.attach_host()",
+        );
         let install = |tenant: &str, user: &str| {
             format!(
                 "insert into int.plugin_installations (tenant_id, plugin_id, installed_by)
@@ -670,7 +675,8 @@ mod a_fresh_database {
         );
         let triggers: i64 = value(
             &mut client,
-            "select count(*) from pg_trigger where not tgisinternal and tgrelid = 'app.tenants'::regclass",
+            "select count(*) from pg_trigger where not tgisinternal and tgrelid = 'app.tenants'::regclass
+             and tgname <> 'tenants_updated_at'",
         );
         assert_eq!(triggers, 0);
     }

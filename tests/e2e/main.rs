@@ -7,6 +7,7 @@ mod clients;
 mod deployment;
 mod dump;
 mod failover;
+mod fixture;
 mod host;
 mod hostile;
 mod inbound;

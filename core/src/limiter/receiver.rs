@@ -47,8 +47,6 @@ pub(super) struct Receiver<K> {
     /// The number of the last request, of all requests.
     last: u64,
     last_seen: Instant,
-    /// The size of its next body, if that did not fit.
-    pub left_over: Option<usize>,
 }
 
 impl<K> Receiver<K> {
@@ -63,7 +61,6 @@ impl<K> Receiver<K> {
             known: false,
             last: 0,
             last_seen: now,
-            left_over: None,
         }
     }
 

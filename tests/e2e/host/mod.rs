@@ -6,6 +6,7 @@ mod foreign_keys;
 mod inbound;
 mod owners;
 mod rights;
+mod taken_over;
 mod vault;
 mod views;
 mod work_orders;
@@ -48,26 +49,14 @@ impl Host {
         )
     }
 
-    /// The same of a role that is no superuser: `prepare` makes it trusted, or `attach` does.
+    /// The same of another role: `prepare` says what it is before the extension comes, `attach` trusts it later.
     #[track_caller]
     fn of(owner: &str, prepare: impl Fn(&mut Client), attach: impl Fn(&mut Client)) -> Host {
         let load = |database: &Database| {
             database.allow_log("plugin_webhooks does not use these objects of the host");
             let mut client = database.client();
-            execute(
-                &mut client,
-                &format!(
-                    "do $$ begin
-                         create role {owner};
-                     exception when duplicate_object or unique_violation then null; end $$;
-                     do $$ begin execute format('grant create on database %I to {owner}', current_database()); end $$;"
-                ),
-            );
+            execute(&mut client, &HOST_SCHEMA.replace("legacy_owner", owner));
             prepare(&mut client);
-            execute(
-                &mut client,
-                &format!("set role {owner}; {HOST_SCHEMA}; reset role;"),
-            );
         };
         Host::with(shared_server(), load, attach)
     }

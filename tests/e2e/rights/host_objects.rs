@@ -396,7 +396,7 @@ fn that_got_another_owner_are_not_called() {
         mallory,
         "authz.rpc_setup(uuid,text)",
         &format!("alter function authz.rpc_setup(uuid, text) owner to {mallory}"),
-        "ignored: owner changed after attach_host(), from postgres to mallory_owner",
+        "ignored: owner changed after attach_host(), from legacy_owner to mallory_owner",
     );
 }
 
