@@ -1,14 +1,12 @@
 -- Who owns what tenants and the worker reach: one role that is no superuser, and has no way to become one. Code that
--- comes with these objects, such as a trigger, runs with its rights. A take-over keeps the former owner instead.
+-- comes with these objects, such as a trigger, runs with its rights. The tables that a former system had stay its
+-- owner's.
 
 DO $$
 DECLARE
     dedicated CONSTANT name := 'plugin_webhooks_owner';
     reasons   text[];
 BEGIN
-    IF NOT EXISTS (SELECT FROM plugin_webhooks.taking_over AS t WHERE t.note = 'owner' AND t.object = dedicated) THEN
-        RETURN;
-    END IF;
     IF pg_catalog.to_regrole(dedicated) IS NULL THEN
         BEGIN
             CREATE ROLE plugin_webhooks_owner;

@@ -96,11 +96,11 @@ COMMENT ON FUNCTION plugin_webhooks.receiver_secret(text) IS
     'base64 after it), 55000 (key file). Executable by the owner only.';
 
 CREATE OR REPLACE FUNCTION int.resolve_installation_signing_secret(p_installation_id uuid) RETURNS text
-    LANGUAGE c STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'resolve_installation_signing_secret_wrapper';
 COMMENT ON FUNCTION int.resolve_installation_signing_secret(uuid) IS
-    'The plaintext of an installation''s signing secret, or null. Executable by the owner only; kept for databases '
-    'whose own code calls it.';
+    'The plaintext of an installation''s signing secret, or null. Executable by the owner only, a superuser: not by '
+    'the owner of a system that was taken over, and by nobody whom he granted it to.';
 
 CREATE OR REPLACE FUNCTION plugin_webhooks.secret_name_is_allowed(
     secret_name text, tenant_id uuid, plugin_key text

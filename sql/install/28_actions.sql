@@ -41,7 +41,7 @@ COMMENT ON FUNCTION plugin_webhooks.unregister_action(text) IS
     'Removes an inbound action. Raises P0001 (not registered), 42710 (built in), 23514 (null).';
 
 CREATE OR REPLACE FUNCTION int.plugin_webhook_apply_action(p_tenant_id uuid, p_action text, p_data jsonb) RETURNS jsonb
-    LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'plugin_webhook_apply_action_wrapper';
 COMMENT ON FUNCTION int.plugin_webhook_apply_action(uuid, text, jsonb) IS
     'Runs one inbound action for a tenant without a signature. Executable by the owner only. Raises 22023 (unknown '

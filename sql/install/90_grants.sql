@@ -162,8 +162,9 @@ BEGIN
         SELECT m.kind, m.object, w.owner
         FROM plugin_webhooks.member_owners AS m
         CROSS JOIN LATERAL (
-            SELECT CASE WHEN m.reached
-                THEN (SELECT t.object FROM plugin_webhooks.taking_over AS t WHERE t.note = 'owner')
+            SELECT CASE WHEN m.data
+                    THEN (SELECT t.object FROM plugin_webhooks.taking_over AS t WHERE t.note = 'owner')
+                WHEN m.reached THEN 'plugin_webhooks_owner'
                 ELSE pg_catalog.pg_get_userbyid(m.extension_owner)::text END AS owner
         ) AS w
         WHERE pg_catalog.pg_get_userbyid(m.owner) <> w.owner::name
@@ -223,21 +224,26 @@ BEGIN
 END
 $$;
 
--- The owner of the tables looks them up by their schemas, also in the checks of their foreign keys. A restore makes
--- the dedicated role the owner first: of another one a dump carries what it needs.
+-- The owner of a table looks it up by its schema, also in the checks of its foreign keys. A restore makes the
+-- dedicated role the owner first: of another one a dump carries what it needs.
 DO $$
 DECLARE
-    owner CONSTANT text := (SELECT t.object FROM plugin_webhooks.taking_over AS t WHERE t.note = 'owner');
-    name  text;
+    wanted record;
 BEGIN
-    FOREACH name IN ARRAY '{int,audit,plugin_webhooks}'::text[] LOOP
-        IF NOT pg_catalog.has_schema_privilege(owner, name, 'USAGE') THEN
-            IF owner = 'plugin_webhooks_owner' THEN
-                PERFORM plugin_webhooks.grant_on_schema(name, owner);
-            ELSE
-                PERFORM plugin_webhooks.grant_as_administrator(
-                    pg_catalog.format('GRANT USAGE ON SCHEMA %I TO %I', name, owner));
-            END IF;
+    FOR wanted IN
+        SELECT w.schema_name, w.owner
+        FROM (VALUES
+            ('int'::text, (SELECT t.object FROM plugin_webhooks.taking_over AS t WHERE t.note = 'owner')),
+            ('audit', (SELECT t.object FROM plugin_webhooks.taking_over AS t WHERE t.note = 'owner')),
+            ('plugin_webhooks', 'plugin_webhooks_owner')
+        ) AS w (schema_name, owner)
+        WHERE NOT pg_catalog.has_schema_privilege(w.owner, w.schema_name, 'USAGE')
+    LOOP
+        IF wanted.owner = 'plugin_webhooks_owner' THEN
+            PERFORM plugin_webhooks.grant_on_schema(wanted.schema_name, wanted.owner);
+        ELSE
+            PERFORM plugin_webhooks.grant_as_administrator(
+                pg_catalog.format('GRANT USAGE ON SCHEMA %I TO %I', wanted.schema_name, wanted.owner));
         END IF;
     END LOOP;
 END

@@ -2,16 +2,16 @@
 -- belongs to one role, and to no superuser. A role with nothing but CREATE on the database can make schemas and
 -- tables of any name: they are no former system.
 
--- Which member of the extension belongs to whom. What tenants and the worker reach: to the one owner. All other code,
--- what an operator calls, and the record of where the data is active: to the extension's owner, so that nobody else
--- can change what a superuser runs.
+-- Which member of the extension belongs to whom. Tables that a former system has: to its owner, whose data it is. What
+-- tenants and the worker reach else: to the dedicated role, which is nobody, so that nobody can change it. All other
+-- code, what an operator calls, views, and the record of where the data is active: to the extension's owner.
 CREATE OR REPLACE VIEW plugin_webhooks.member_owners AS
 SELECT m.*, e.extowner AS extension_owner
 FROM pg_catalog.pg_extension AS e
 JOIN LATERAL (
     SELECT 'FUNCTION'::text AS kind, p.oid::regprocedure::text AS object, p.proowner AS owner,
-           p.prosecdef AND (n.nspname IN ('public', 'int')
-               OR p.proname IN ('current_user_id', 'admin_tenant_id')) AS reached
+           p.prosecdef AND (n.nspname = 'public' OR p.proname IN ('current_user_id', 'admin_tenant_id')) AS reached,
+           false AS data
     FROM pg_catalog.pg_depend AS d
     JOIN pg_catalog.pg_proc AS p ON p.oid = d.objid
     JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
@@ -21,7 +21,8 @@ JOIN LATERAL (
     SELECT CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, c.oid::regclass::text, c.relowner,
            c.relkind = 'r' AND (n.nspname, c.relname) NOT IN (
                ('plugin_webhooks', 'host_bindings'), ('plugin_webhooks', 'instance'),
-               ('plugin_webhooks', 'replaced'), ('plugin_webhooks', 'taking_over'))
+               ('plugin_webhooks', 'replaced'), ('plugin_webhooks', 'taking_over')),
+           c.relkind = 'r' AND n.nspname IN ('int', 'audit')
     FROM pg_catalog.pg_depend AS d
     JOIN pg_catalog.pg_class AS c ON c.oid = d.objid AND c.relkind IN ('r', 'v')
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
@@ -31,20 +32,25 @@ JOIN LATERAL (
 WHERE e.extname = 'plugin_webhooks';
 COMMENT ON VIEW plugin_webhooks.member_owners IS
     'Functions, tables and views of the extension with their owners. reached: tenants or the worker reach it, so it '
-    'belongs to plugin_webhooks_owner, or to the owner of a system that was taken over. Readable by the owner only.';
+    'belongs to plugin_webhooks_owner. data: a table that a former system has, too; it belongs to the owner of the '
+    'system that was taken over. Readable by the owner only.';
 
 DO $$
 DECLARE
     dedicated CONSTANT name := 'plugin_webhooks_owner';
-    -- What an earlier version reaches belongs to roles that CREATE EXTENSION has found; a superuser's moves.
+    -- What an earlier version reaches belongs to roles that CREATE EXTENSION has found; a superuser's moves, and what
+    -- is the dedicated role's beside a former owner's tables is as it should be.
     updating  CONSTANT boolean := EXISTS (
         SELECT FROM plugin_webhooks.member_owners AS m WHERE m.kind = 'FUNCTION');
     owners    CONSTANT oid[] := ARRAY(
         SELECT DISTINCT r.oid
         FROM plugin_webhooks.member_owners AS m JOIN pg_catalog.pg_roles AS r ON r.oid = m.owner
-        WHERE m.reached AND NOT r.rolsuper);
-    found_by  CONSTANT oid[] := ARRAY(SELECT DISTINCT f.owner FROM plugin_webhooks.found AS f);
+        WHERE m.reached AND NOT r.rolsuper AND (m.data OR r.rolname <> dedicated));
+    -- No former system had tables in schema plugin_webhooks: they were handed back.
+    found_by  CONSTANT oid[] := ARRAY(
+        SELECT DISTINCT f.owner FROM plugin_webhooks.found AS f WHERE f.name NOT LIKE 'plugin_webhooks.%');
     owner     name;
+    nobody    oid[];
     trusted   oid[];
     -- A former system of somebody who is not the owner of the database.
     stranger  boolean;
@@ -58,26 +64,28 @@ BEGIN
         INSERT INTO plugin_webhooks.taking_over
         SELECT 'difference', pg_catalog.format('%s belongs to %s, and other objects to another role',
                    f.name, pg_catalog.pg_get_userbyid(f.owner))
-        FROM plugin_webhooks.found AS f ORDER BY pg_catalog.pg_get_userbyid(f.owner), f.name;
+        FROM plugin_webhooks.found AS f WHERE f.name NOT LIKE 'plugin_webhooks.%'
+        ORDER BY pg_catalog.pg_get_userbyid(f.owner), f.name;
     END IF;
     SELECT r.rolname INTO owner FROM pg_catalog.pg_roles AS r
     WHERE NOT r.rolsuper AND r.oid = ANY (CASE WHEN updating THEN owners ELSE found_by END)
     ORDER BY r.rolname LIMIT 1;
     owner := coalesce(owner, dedicated);
     INSERT INTO plugin_webhooks.taking_over VALUES ('owner', owner);
-    trusted := ARRAY(SELECT r.oid FROM pg_catalog.pg_roles AS r WHERE r.rolsuper OR r.rolname IN (owner, dedicated));
+    nobody := ARRAY(SELECT r.oid FROM pg_catalog.pg_roles AS r WHERE r.rolsuper OR r.rolname = dedicated);
+    trusted := nobody || ARRAY(SELECT r.oid FROM pg_catalog.pg_roles AS r WHERE r.rolname = owner);
 
     stranger := NOT updating AND owner <> dedicated
         AND owner <> (SELECT pg_catalog.pg_get_userbyid(d.datdba) FROM pg_catalog.pg_database AS d
                       WHERE d.datname = pg_catalog.current_database());
 
     -- An update finds what a later version brings, and somebody has made beforehand.
-    IF updating THEN
-        INSERT INTO plugin_webhooks.taking_over
-        SELECT 'difference', pg_catalog.format('%s belongs to %s', f.name, pg_catalog.pg_get_userbyid(f.owner))
-        FROM plugin_webhooks.found AS f WHERE f.owner <> ALL (trusted);
+    INSERT INTO plugin_webhooks.taking_over
+    SELECT 'difference', pg_catalog.format('%s belongs to %s', f.name, pg_catalog.pg_get_userbyid(f.owner))
+    FROM plugin_webhooks.found AS f
+    WHERE (updating OR f.name LIKE 'plugin_webhooks.%') AND f.owner <> ALL (trusted);
     -- Only whoever may write to schema public can have made the functions that clients call.
-    ELSIF stranger AND EXISTS (
+    IF stranger AND EXISTS (
         SELECT FROM plugin_webhooks.expected_shape AS s
         WHERE s.kind = 'function' AND s.relation = 'public' AND NOT EXISTS (
                 SELECT FROM plugin_webhooks.found AS f
@@ -111,75 +119,99 @@ BEGIN
        OR n.nspname = 'plugin_webhooks' AND NOT r.rolsuper
     ORDER BY n.nspname;
 
-    -- Rules.
+    -- What CREATE EXTENSION makes there, and does not replace, refuses DROP EXTENSION.
     INSERT INTO plugin_webhooks.taking_over
-    SELECT 'difference', pg_catalog.format('%s has the rule %I', f.name, w.rulename)
-    FROM plugin_webhooks.found AS f
-    JOIN pg_catalog.pg_rewrite AS w ON f.note IN ('table', 'view') AND w.ev_class = f.oid
-    WHERE NOT (f.note = 'view' AND w.rulename = '_RETURN')
-    ORDER BY f.name, w.rulename;
+    SELECT 'difference', pg_catalog.format('%s belongs to %s', c.oid::regclass, r.rolname)
+    FROM pg_catalog.pg_class AS c
+    JOIN pg_catalog.pg_roles AS r ON r.oid = c.relowner AND NOT r.rolsuper
+    WHERE c.oid = pg_catalog.to_regclass('audit.hand_back_before_drop_extension');
 
-    -- Types, and what triggers, defaults, constraints, indexes, conditions and policies use. PostgreSQL's own is not
-    -- recorded.
-    -- Policies of the interface's names are replaced without being evaluated.
+    -- Rules; types, and what triggers, defaults, constraints, indexes, conditions and policies use. PostgreSQL's own is
+    -- not recorded. Policies of the interface's names are replaced without being evaluated. What becomes the dedicated
+    -- role's brings nobody's code along, and no foreign key, whose triggers would run as that role.
     INSERT INTO plugin_webhooks.taking_over
-    SELECT 'difference', pg_catalog.format('%s uses %s, which belongs to %s',
-               pg_catalog.pg_describe_object(part.classid, part.objid, 0),
-               pg_catalog.pg_describe_object(d.refclassid, d.refobjid, 0), pg_catalog.pg_get_userbyid(used.owner))
+    WITH looked AS (
+        SELECT f.note, f.name, f.oid,
+               CASE WHEN f.name LIKE 'plugin_webhooks.%' THEN nobody ELSE trusted END AS trusted
+        FROM plugin_webhooks.found AS f
+        UNION ALL
+        SELECT 'table', m.object, m.object::regclass, nobody
+        FROM plugin_webhooks.member_owners AS m
+        WHERE m.kind = 'TABLE' AND m.reached AND NOT m.data AND m.owner <> ALL (nobody)
+    )
+    SELECT 'difference', x.line
     FROM (
-        SELECT f.name, 'pg_catalog.pg_class'::regclass AS classid, f.oid AS objid
-        FROM plugin_webhooks.found AS f WHERE f.note = 'table'
+        SELECT f.name, 'rule'::text AS what, pg_catalog.format('%s has the rule %I', f.name, w.rulename) AS line
+        FROM looked AS f
+        JOIN pg_catalog.pg_rewrite AS w ON f.note IN ('table', 'view') AND w.ev_class = f.oid
+        WHERE NOT (f.note = 'view' AND w.rulename = '_RETURN')
         UNION ALL
-        SELECT f.name, 'pg_catalog.pg_attrdef'::regclass, a.oid
-        FROM plugin_webhooks.found AS f
-        JOIN pg_catalog.pg_attrdef AS a ON f.note IN ('table', 'view') AND a.adrelid = f.oid
+        SELECT part.name, 'uses', pg_catalog.format('%s uses %s, which belongs to %s',
+                   pg_catalog.pg_describe_object(part.classid, part.objid, 0),
+                   pg_catalog.pg_describe_object(d.refclassid, d.refobjid, 0), pg_catalog.pg_get_userbyid(used.owner))
+        FROM (
+            SELECT f.name, f.trusted, 'pg_catalog.pg_class'::regclass AS classid, f.oid AS objid
+            FROM looked AS f WHERE f.note = 'table'
+            UNION ALL
+            SELECT f.name, f.trusted, 'pg_catalog.pg_attrdef'::regclass, a.oid
+            FROM looked AS f
+            JOIN pg_catalog.pg_attrdef AS a ON f.note IN ('table', 'view') AND a.adrelid = f.oid
+            UNION ALL
+            SELECT f.name, f.trusted, 'pg_catalog.pg_constraint'::regclass, c.oid
+            FROM looked AS f
+            JOIN pg_catalog.pg_constraint AS c ON f.note = 'table' AND c.conrelid = f.oid
+            UNION ALL
+            SELECT f.name, f.trusted, 'pg_catalog.pg_trigger'::regclass, t.oid
+            FROM looked AS f
+            JOIN pg_catalog.pg_trigger AS t
+              ON f.note IN ('table', 'view') AND t.tgrelid = f.oid AND NOT t.tgisinternal
+            UNION ALL
+            SELECT f.name, f.trusted, 'pg_catalog.pg_class'::regclass, x.indexrelid
+            FROM looked AS f
+            JOIN pg_catalog.pg_index AS x ON f.note = 'table' AND x.indrelid = f.oid
+            UNION ALL
+            SELECT f.name, f.trusted, 'pg_catalog.pg_statistic_ext'::regclass, x.oid
+            FROM looked AS f
+            JOIN pg_catalog.pg_statistic_ext AS x ON f.note = 'table' AND x.stxrelid = f.oid
+            UNION ALL
+            SELECT f.name, f.trusted, 'pg_catalog.pg_policy'::regclass, p.oid
+            FROM looked AS f
+            JOIN pg_catalog.pg_class AS c ON f.note = 'table' AND c.oid = f.oid
+            JOIN pg_catalog.pg_policy AS p ON p.polrelid = f.oid
+            WHERE p.polname !~ ('^' || c.relname
+                || '_(select|insert|update|delete|all)_(anon|authenticated|service_role|public)$')
+        ) AS part
+        JOIN pg_catalog.pg_depend AS d ON d.classid = part.classid AND d.objid = part.objid
+        JOIN LATERAL (
+            SELECT p.proowner FROM pg_catalog.pg_proc AS p
+            WHERE d.refclassid = 'pg_catalog.pg_proc'::regclass AND p.oid = d.refobjid
+            UNION ALL
+            SELECT o.oprowner FROM pg_catalog.pg_operator AS o
+            WHERE d.refclassid = 'pg_catalog.pg_operator'::regclass AND o.oid = d.refobjid
+            UNION ALL
+            SELECT t.typowner FROM pg_catalog.pg_type AS t
+            WHERE d.refclassid = 'pg_catalog.pg_type'::regclass AND t.oid = d.refobjid
+            UNION ALL
+            SELECT c.collowner FROM pg_catalog.pg_collation AS c
+            WHERE d.refclassid = 'pg_catalog.pg_collation'::regclass AND c.oid = d.refobjid
+            UNION ALL
+            SELECT o.opcowner FROM pg_catalog.pg_opclass AS o
+            WHERE d.refclassid = 'pg_catalog.pg_opclass'::regclass AND o.oid = d.refobjid
+            UNION ALL
+            -- What a policy reads may be a view, which is code. A foreign key counts on an index, which is none.
+            SELECT c.relowner FROM pg_catalog.pg_class AS c
+            WHERE d.refclassid = 'pg_catalog.pg_class'::regclass AND c.oid = d.refobjid
+              AND c.relkind NOT IN ('r', 'p', 'S', 'i')
+        ) AS used (owner) ON used.owner <> ALL (part.trusted)
         UNION ALL
-        SELECT f.name, 'pg_catalog.pg_constraint'::regclass, c.oid
-        FROM plugin_webhooks.found AS f
-        JOIN pg_catalog.pg_constraint AS c ON f.note = 'table' AND c.conrelid = f.oid
-        UNION ALL
-        SELECT f.name, 'pg_catalog.pg_trigger'::regclass, t.oid
-        FROM plugin_webhooks.found AS f
-        JOIN pg_catalog.pg_trigger AS t
-          ON f.note IN ('table', 'view') AND t.tgrelid = f.oid AND NOT t.tgisinternal
-        UNION ALL
-        SELECT f.name, 'pg_catalog.pg_class'::regclass, x.indexrelid
-        FROM plugin_webhooks.found AS f
-        JOIN pg_catalog.pg_index AS x ON f.note = 'table' AND x.indrelid = f.oid
-        UNION ALL
-        SELECT f.name, 'pg_catalog.pg_statistic_ext'::regclass, x.oid
-        FROM plugin_webhooks.found AS f
-        JOIN pg_catalog.pg_statistic_ext AS x ON f.note = 'table' AND x.stxrelid = f.oid
-        UNION ALL
-        SELECT f.name, 'pg_catalog.pg_policy'::regclass, p.oid
-        FROM plugin_webhooks.found AS f
-        JOIN pg_catalog.pg_class AS c ON f.note = 'table' AND c.oid = f.oid
-        JOIN pg_catalog.pg_policy AS p ON p.polrelid = f.oid
-        WHERE p.polname !~ ('^' || c.relname
-            || '_(select|insert|update|delete|all)_(anon|authenticated|service_role|public)$')
-    ) AS part
-    JOIN pg_catalog.pg_depend AS d ON d.classid = part.classid AND d.objid = part.objid
-    JOIN LATERAL (
-        SELECT p.proowner FROM pg_catalog.pg_proc AS p
-        WHERE d.refclassid = 'pg_catalog.pg_proc'::regclass AND p.oid = d.refobjid
-        UNION ALL
-        SELECT o.oprowner FROM pg_catalog.pg_operator AS o
-        WHERE d.refclassid = 'pg_catalog.pg_operator'::regclass AND o.oid = d.refobjid
-        UNION ALL
-        SELECT t.typowner FROM pg_catalog.pg_type AS t
-        WHERE d.refclassid = 'pg_catalog.pg_type'::regclass AND t.oid = d.refobjid
-        UNION ALL
-        SELECT c.collowner FROM pg_catalog.pg_collation AS c
-        WHERE d.refclassid = 'pg_catalog.pg_collation'::regclass AND c.oid = d.refobjid
-        UNION ALL
-        SELECT o.opcowner FROM pg_catalog.pg_opclass AS o
-        WHERE d.refclassid = 'pg_catalog.pg_opclass'::regclass AND o.oid = d.refobjid
-        UNION ALL
-        -- What a policy reads may be a view, which is code. (A foreign key counts on an index, which is none.)
-        SELECT c.relowner FROM pg_catalog.pg_class AS c
-        WHERE d.refclassid = 'pg_catalog.pg_class'::regclass AND c.oid = d.refobjid AND c.relkind IN ('v', 'm', 'c', 'f')
-    ) AS used (owner) ON used.owner <> ALL (trusted)
-    ORDER BY part.name;
+        SELECT f.name, 'key', pg_catalog.format('%s of %s refers to %s: ALTER TABLE %2$s DROP CONSTRAINT %1$I',
+                   c.conname, c.conrelid::regclass, f.name)
+        FROM looked AS f
+        JOIN pg_catalog.pg_constraint AS c ON f.note = 'table' AND c.contype = 'f' AND c.confrelid = f.oid
+        JOIN pg_catalog.pg_class AS t ON t.oid = c.conrelid AND t.relowner <> ALL (f.trusted)
+        WHERE f.name LIKE 'plugin_webhooks.%'
+    ) AS x
+    ORDER BY x.what, x.name, x.line;
 
     -- Inside a statement that runs with the owner's rights PostgreSQL fires nothing later.
     INSERT INTO plugin_webhooks.taking_over

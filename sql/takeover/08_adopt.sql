@@ -23,6 +23,24 @@ COMMENT ON FUNCTION plugin_webhooks.grant_as_administrator(text) IS
     'Runs a GRANT inside CREATE or ALTER EXTENSION as if it had come later: a dump then carries it. Runs with the '
     'caller''s rights. Executable by the owner only.';
 
+-- Grants on schemas that were here. hand_back() also takes back what grant_to_roles() grants, from where PUBLIC is
+-- named.
+INSERT INTO plugin_webhooks.replaced
+SELECT 6, s.name, 'REVOKE ALL ON SCHEMA ' || s.name || ' FROM PUBLIC'
+FROM (
+    SELECT pg_catalog.quote_ident(n.nspname) AS name FROM pg_catalog.pg_namespace AS n
+    WHERE n.nspname IN ('int', 'audit')
+) AS s
+WHERE EXISTS (SELECT FROM plugin_webhooks.found AS f WHERE f.note = 'table')
+UNION ALL
+SELECT 6, pg_catalog.quote_ident(n.nspname), pg_catalog.format('GRANT %s ON SCHEMA %I TO %s%s', x.privilege_type,
+           n.nspname, CASE x.grantee WHEN 0 THEN 'PUBLIC'
+               ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(x.grantee)) END,
+           CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
+FROM pg_catalog.pg_namespace AS n, pg_catalog.aclexplode(n.nspacl) AS x
+WHERE n.nspname IN ('int', 'audit') AND x.grantee <> n.nspowner
+  AND EXISTS (SELECT FROM plugin_webhooks.found AS f WHERE f.note = 'table');
+
 -- What the extension finds by name nobody puts another one in the place of: a schema that is here belongs to a
 -- superuser from now on. Its owner goes on making objects there.
 DO $$
@@ -148,20 +166,34 @@ BEGIN
         EXECUTE pg_catalog.format('DROP POLICY %I ON %s', actual.policyname, actual.relation);
     END LOOP;
     INSERT INTO plugin_webhooks.replaced
-    SELECT 6, o.name, pg_catalog.format('GRANT %s ON %s %s TO %s', x.privilege_type, o.kind, o.name,
+    SELECT 6, f.name, pg_catalog.format('REVOKE ALL ON %s %s FROM PUBLIC',
+               CASE f.note WHEN 'function' THEN 'FUNCTION' ELSE 'TABLE' END, f.name)
+    FROM plugin_webhooks.found AS f;
+    INSERT INTO plugin_webhooks.replaced
+    SELECT 6, o.name, pg_catalog.format('GRANT %s%s ON %s %s TO %s%s', x.privilege_type, o.columns, o.kind, o.name,
                CASE x.grantee WHEN 0 THEN 'PUBLIC'
-                   ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(x.grantee)) END)
+                   ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(x.grantee)) END,
+               CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
     FROM (
-        SELECT 'TABLE'::text AS kind, c.oid::regclass::text AS name, c.relowner AS owner, c.relacl AS acl
+        SELECT 'TABLE'::text AS kind, f.name, ''::text AS columns, f.owner, c.relacl AS acl
         FROM plugin_webhooks.found AS f
         JOIN pg_catalog.pg_class AS c ON f.note IN ('table', 'view') AND c.oid = f.oid
         UNION ALL
-        SELECT 'FUNCTION', p.oid::regprocedure::text, p.proowner,
-               coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
+        SELECT 'TABLE', f.name, pg_catalog.format(' (%I)', a.attname), f.owner, a.attacl
+        FROM plugin_webhooks.found AS f
+        JOIN pg_catalog.pg_attribute AS a
+          ON f.note IN ('table', 'view') AND a.attrelid = f.oid AND a.attacl IS NOT NULL
+        UNION ALL
+        SELECT 'FUNCTION', f.name, '', f.owner, coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
         FROM plugin_webhooks.found AS f
         JOIN pg_catalog.pg_proc AS p ON f.note = 'function' AND p.oid = f.oid
     ) AS o, pg_catalog.aclexplode(o.acl) AS x
     WHERE x.grantee <> o.owner;
+    -- A superuser's tables become the dedicated role's.
+    INSERT INTO plugin_webhooks.replaced
+    SELECT 9, f.name, pg_catalog.format('ALTER TABLE %s OWNER TO %I', f.name, r.rolname)
+    FROM plugin_webhooks.found AS f
+    JOIN pg_catalog.pg_roles AS r ON f.note = 'table' AND r.oid = f.owner AND r.rolsuper;
     INSERT INTO plugin_webhooks.replaced
     SELECT 7, f.name, pg_catalog.format('ALTER TABLE %s %s ROW LEVEL SECURITY', c.oid::regclass, s.word)
     FROM plugin_webhooks.found AS f
@@ -227,11 +259,34 @@ SELECT 'grant', o.name, pg_catalog.format('GRANT %s%s ON %s %s TO %I%s', x.privi
 FROM object AS o, pg_catalog.aclexplode(o.acl) AS x
 JOIN pg_catalog.pg_roles AS r ON r.oid = x.grantee
 WHERE x.grantee <> o.owner AND r.rolname NOT IN ('anon', 'authenticated', 'service_role', 'plugin_webhooks_owner')
+  -- He has no table in there any more.
+  AND (o.name <> 'plugin_webhooks' OR x.grantee NOT IN (
+      SELECT m.owner FROM plugin_webhooks.member_owners AS m WHERE m.kind = 'FUNCTION'))
+  -- Whom its former owner let read secrets.
+  AND (o.name NOT LIKE '%resolve_installation_signing_secret(uuid)'
+       OR EXISTS (SELECT FROM pg_catalog.pg_roles AS w WHERE w.oid = o.owner AND w.rolsuper))
   -- Made by this script.
   AND o.name NOT IN (
       'plugin_webhooks.replaced', 'plugin_webhooks.taking_over', 'plugin_webhooks.expected_shape',
       'plugin_webhooks.found', 'plugin_webhooks.member_owners', 'plugin_webhooks.as_owner_of(regclass,text)',
       'plugin_webhooks.grant_as_administrator(text)');
+
+-- The former owner goes on calling his functions and reading his views, with what they ask. What shows a secret is an
+-- operator's only.
+INSERT INTO plugin_webhooks.taking_over
+SELECT DISTINCT 'grant', r.object,
+       pg_catalog.format(CASE r.step WHEN 1 THEN 'GRANT EXECUTE ON FUNCTION %s TO %I'
+                                     ELSE 'GRANT SELECT ON TABLE %s TO %I' END, r.object, o.object)
+FROM (
+    SELECT p.step, p.object FROM plugin_webhooks.replaced AS p
+    UNION ALL
+    SELECT 1, a.object
+    FROM (VALUES ('plugin_webhooks.current_user_id()'), ('plugin_webhooks.admin_tenant_id()')) AS a (object)
+) AS r
+JOIN plugin_webhooks.taking_over AS o ON o.note = 'owner' AND o.object <> 'plugin_webhooks_owner'
+WHERE r.step IN (1, 2) AND r.object NOT LIKE '%resolve_installation_signing_secret(uuid)'
+  AND EXISTS (SELECT FROM plugin_webhooks.member_owners AS m
+              WHERE m.kind = 'FUNCTION' AND m.owner = pg_catalog.to_regrole(pg_catalog.quote_ident(o.object)));
 
 -- Indexes of tables that were there: of the expected meaning under another name, renamed; of another meaning under
 -- an expected name, moved out of the way. sql/install makes what is missing then. What else has such a name has

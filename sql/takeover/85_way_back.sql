@@ -78,8 +78,21 @@ BEGIN
     LOOP
         EXECUTE pg_catalog.format('ALTER EXTENSION plugin_webhooks DROP %s %s', member.kind, member.name);
     END LOOP;
-    -- What was here before, as it was. A view of it may use columns that only it had.
-    FOR member IN SELECT r.statement FROM plugin_webhooks.replaced AS r ORDER BY r.step LOOP
+    -- What was here before, as it was. A view of it may use columns that only it had. A function gets its definition
+    -- before its owner, and an object loses what the interface granted before it gets what was granted.
+    FOR member IN
+        SELECT s.statement
+        FROM (
+            SELECT r.step, r.object, r.statement FROM plugin_webhooks.replaced AS r
+            UNION ALL
+            SELECT r.step, r.object, pg_catalog.replace(r.statement, ' FROM PUBLIC', ' FROM ' || g.rolname)
+            FROM plugin_webhooks.replaced AS r
+            JOIN pg_catalog.pg_roles AS g
+              ON g.rolname IN ('anon', 'authenticated', 'service_role', 'plugin_webhooks_owner')
+            WHERE r.step = 6 AND r.statement LIKE 'REVOKE ALL ON % FROM PUBLIC'
+        ) AS s
+        ORDER BY s.step, s.object COLLATE pg_catalog."C", s.statement COLLATE pg_catalog."C" DESC
+    LOOP
         EXECUTE member.statement;
     END LOOP;
     DELETE FROM plugin_webhooks.replaced;

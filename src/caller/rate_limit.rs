@@ -132,6 +132,7 @@ pub fn purge(rows: i32) -> usize {
     let types = [pg_sys::BuiltinOid::INT4OID];
     tables::RATE_LIMITS.run_kept(PURGE, &types, &[rows.into()], |table| Ok(table.len()))
 }
+
 /// Whether the host has this user, as far as it has users.
 fn is_user(user: Uuid) -> bool {
     host::table("auth", "users").is_none_or(|users| {

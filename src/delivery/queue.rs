@@ -1,17 +1,18 @@
 //! The SQL on `int.plugin_delivery_queue`, but for the inserts, which `enqueue` makes, and for what foreign
 //! keys do (`references`). Every statement runs as the owner of the queue. Decides nothing about when.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::{Uuid, name};
+use plugin_webhooks_core::limiter::{Room, SMALL_BODY};
 
 use super::purge::{self, PurgeStep, interval};
 use crate::limits::ShortText;
 use crate::pg;
-use crate::pg::BoundedJsonb;
+use crate::pg::{BoundedJsonb, JsonbSize};
 use crate::status::DeliveryStatus;
 use crate::tables;
 use crate::text_enum::TextEnum;
@@ -79,15 +80,9 @@ pub(super) fn as_queue_owner<R>(body: impl FnOnce() -> R) -> R {
     pg::as_owner_of(tables::QUEUE, body)
 }
 
-const CLAIM_TYPES: [pg_sys::BuiltinOid; 5] = {
+const CLAIM_TYPES: [pg_sys::BuiltinOid; 4] = {
     use pg_sys::BuiltinOid as T;
-    [
-        T::UUIDARRAYOID,
-        T::INT8OID,
-        T::INTERVALOID,
-        T::INT8OID,
-        T::TEXTARRAYOID,
-    ]
+    [T::UUIDARRAYOID, T::INT8OID, T::INTERVALOID, T::TEXTARRAYOID]
 };
 
 /// The parameters of claim.sql.
@@ -95,55 +90,74 @@ fn claim_args(
     rows: Vec<Uuid>,
     claim_id: Option<i64>,
     lease: Duration,
-    bytes: usize,
     statuses: &[DeliveryStatus],
-) -> [DatumWithOid<'static>; 5] {
+) -> [DatumWithOid<'static>; 4] {
     let statuses = statuses.iter().map(|status| status.as_str());
     [
         rows.into(),
         claim_id.into(),
         interval(lease).into(),
-        i64::try_from(bytes).unwrap_or(i64::MAX).into(),
         statuses.collect::<Vec<_>>().into(),
     ]
 }
 
-/// Claims rows that are pending or whose dispatch was requested, under a new claim id: as many as have
-/// payloads of this size, and one always.
-pub fn claim(rows: Vec<Uuid>, claim_id: i64, lease: Duration, bytes_left: usize) -> Vec<Claimed> {
+/// What a claim took, and what it left.
+#[derive(Default)]
+pub struct Claim {
+    pub claimed: Vec<Claimed>,
+    /// For each installation, the size of the first body that there was no room for.
+    pub left_over: HashMap<Uuid, usize>,
+}
+
+/// Claims rows that are pending or whose dispatch was requested, under a new claim id: as many as there is room for
+/// their bodies, in this order, but for those that are not small, which tenants send in turn.
+pub fn claim(rows: &[Uuid], claim_id: i64, lease: Duration, mut room: Room<'_, Uuid>) -> Claim {
     let statuses = [DeliveryStatus::Pending, DeliveryStatus::Sending];
-    let args = claim_args(rows, Some(claim_id), lease, bytes_left, &statuses);
+    let args = claim_args(rows.to_vec(), Some(claim_id), lease, &statuses);
+    let order: HashMap<&Uuid, usize> = rows.iter().zip(0..).collect();
     as_queue_owner(|| {
-        let mut left_over = Vec::new();
-        let claimed = pg::run_kept(CLAIM, &CLAIM_TYPES, &args, |table| {
-            let mut claimed = Vec::with_capacity(table.len());
-            let mut bytes = 0;
+        let mut claim = Claim::default();
+        let mut unclaimed = Vec::new();
+        pg::run_kept(CLAIM, &CLAIM_TYPES, &args, |table| {
+            let mut found = Vec::with_capacity(table.len());
             for row in table {
                 let id = row.get::<Uuid>(1)?.unwrap_or_else(nil);
-                // The statement knows compressed sizes only.
-                if bytes > 0 && bytes >= bytes_left {
-                    left_over.push(id);
+                let tenant = row.get::<Uuid>(6)?.unwrap_or_else(nil);
+                let stored = row.get::<JsonbSize>(4)?.map_or(0, |size| size.0);
+                let turn = (stored > SMALL_BODY).then(|| room.turn(tenant));
+                found.push(((turn, order.get(&id).copied()), id, tenant, stored, row));
+            }
+            found.sort_by_key(|(place, ..)| *place);
+            for (_, id, tenant, stored, row) in found {
+                let installation = row.get::<Uuid>(2)?.unwrap_or_else(nil);
+                let mut leave = |bytes| {
+                    unclaimed.push(id);
+                    claim.left_over.entry(installation).or_insert(bytes);
+                };
+                // Not even read.
+                if !room.fits(tenant, stored) {
+                    leave(stored);
                     continue;
                 }
                 let body = row.get::<BoundedJsonb>(4)?.and_then(|body| body.0);
-                let size = body.as_ref().map_or(0, String::len);
-                if bytes > 0 && bytes.saturating_add(size) > bytes_left {
-                    left_over.push(id);
+                // What is too long costs what it takes to find that out.
+                let bytes = body.as_ref().map_or(stored, String::len);
+                if !room.take(tenant, bytes) {
+                    leave(bytes);
                     continue;
                 }
-                bytes += size;
-                claimed.push(Claimed {
+                claim.claimed.push(Claimed {
                     id,
-                    installation: row.get::<Uuid>(2)?.unwrap_or_else(nil),
+                    installation,
                     event_type: row.get::<ShortText>(3)?.and_then(|text| text.0),
                     body,
                     failures: u32::try_from(row.get::<i32>(5)?.unwrap_or(0)).unwrap_or(0),
-                    tenant: row.get::<Uuid>(6)?.unwrap_or_else(nil),
+                    tenant,
                 });
             }
-            Ok(claimed)
+            Ok(())
         });
-        if !left_over.is_empty() {
+        if !unclaimed.is_empty() {
             let types = [
                 pg_sys::BuiltinOid::UUIDARRAYOID,
                 pg_sys::BuiltinOid::INT8OID,
@@ -151,11 +165,11 @@ pub fn claim(rows: Vec<Uuid>, claim_id: i64, lease: Duration, bytes_left: usize)
             pg::run_kept(
                 UNCLAIM,
                 &types,
-                &[left_over.into(), claim_id.into()],
+                &[unclaimed.into(), claim_id.into()],
                 |_| Ok(()),
             );
         }
-        claimed
+        claim
     })
 }
 
@@ -165,7 +179,7 @@ pub(super) fn nil() -> Uuid {
 
 /// Requests the dispatch of pending rows: the worker claims them. Returns how many.
 pub fn request_dispatch(rows: Vec<Uuid>, lease: Duration) -> usize {
-    let args = claim_args(rows, None, lease, usize::MAX, &[DeliveryStatus::Pending]);
+    let args = claim_args(rows, None, lease, &[DeliveryStatus::Pending]);
     as_queue_owner(|| pg::run_kept(CLAIM, &CLAIM_TYPES, &args, |table| Ok(table.len())))
 }
 

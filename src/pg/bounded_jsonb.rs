@@ -32,15 +32,16 @@ unsafe fn print(stored: pg_sys::Datum, most: usize) -> Option<String> {
         let jsonb = pg_sys::pg_detoast_datum(stored.cast_mut_ptr()).cast::<pg_sys::Jsonb>();
         let length = pgrx::varsize_any(jsonb.cast());
         let longest = ALWAYS.max(length.saturating_mul(GROWTH)).min(MOST);
-        if length > SURELY_SHORT && printed_length(jsonb) > longest {
-            return None;
-        }
         let datum = pg_sys::Datum::from(jsonb);
-        let Jsonb(text) = Jsonb::from_polymorphic_datum(datum, false, pg_sys::JSONBOID)?;
+        let text = if length > SURELY_SHORT && printed_length(jsonb) > longest {
+            None
+        } else {
+            Jsonb::from_polymorphic_datum(datum, false, pg_sys::JSONBOID)
+        };
         if datum != stored {
             pg_sys::pfree(jsonb.cast());
         }
-        (text.len() <= most).then_some(text)
+        text.map(|text| text.0).filter(|text| text.len() <= most)
     }
 }
 
@@ -135,3 +136,27 @@ impl<const BYTES: usize> IntoDatum for BoundedJsonb<BYTES> {
 }
 
 argument!(BoundedJsonb<const BYTES>, "jsonb");
+
+/// How many bytes a jsonb value takes in memory; it is not read.
+pub struct JsonbSize(pub usize);
+
+impl FromDatum for JsonbSize {
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        _: pg_sys::Oid,
+    ) -> Option<Self> {
+        // SAFETY: FromDatum is only asked for a datum of type_oid(), jsonb; the size comes from the header alone.
+        (!is_null).then(|| Self(unsafe { pg_sys::toast_raw_datum_size(datum) }))
+    }
+}
+
+impl IntoDatum for JsonbSize {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        None
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::JSONBOID
+    }
+}

@@ -37,21 +37,43 @@ pub fn namespace_name(oid: pg_sys::Oid) -> String {
 pub struct TableName<'a> {
     pub schema: &'a CStr,
     pub name: &'a CStr,
+    /// Tables of the same schema that its statements may join: they have one owner.
+    pub joined: &'a [&'a CStr],
 }
 
 impl<'a> TableName<'a> {
     pub const fn new(schema: &'a CStr, name: &'a CStr) -> Self {
-        Self { schema, name }
+        let joined = &[];
+        Self {
+            schema,
+            name,
+            joined,
+        }
+    }
+
+    pub const fn joined_with(self, joined: &'a [&'a CStr]) -> Self {
+        Self { joined, ..self }
     }
 }
 
 /// Oid of a relation, or `None`.
 pub fn relation(table: TableName<'_>) -> Option<pg_sys::Oid> {
-    let TableName { schema, name } = table;
-    let namespace = namespace(schema)?;
+    relation_in(namespace(table.schema)?, table.name)
+}
+
+fn relation_in(namespace: pg_sys::Oid, name: &CStr) -> Option<pg_sys::Oid> {
     // SAFETY: reads a C string; returns InvalidOid for a name that is not there.
     let oid = unsafe { pg_sys::get_relname_relid(name.as_ptr(), namespace) };
     (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
+/// Each of the tables that statements may join, as far as they are there, with its owner.
+pub fn joined_owners(table: TableName<'_>) -> impl Iterator<Item = (&CStr, pg_sys::Oid)> {
+    let namespace = namespace(table.schema);
+    table.joined.iter().filter_map(move |name| {
+        let owner = owner(relation_in(namespace?, name)?)?;
+        Some((*name, owner))
+    })
 }
 
 /// What `read` takes from a tuple of a catalog cache, or `None` without one.
@@ -83,6 +105,18 @@ pub fn owner(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
             let form = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>();
             (*form).relowner
         })
+    }
+}
+
+/// Name of a role; its oid where it has none.
+pub fn role_name(role: pg_sys::Oid) -> String {
+    // SAFETY: with noerr it returns null or a palloc'd C string.
+    unsafe {
+        let name = pg_sys::GetUserNameFromId(role, true);
+        if name.is_null() {
+            return role.to_u32().to_string();
+        }
+        CStr::from_ptr(name).to_string_lossy().into_owned()
     }
 }
 

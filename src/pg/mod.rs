@@ -28,7 +28,7 @@ mod transaction_end;
 mod transaction_lock;
 mod trigger;
 
-pub use bounded_jsonb::BoundedJsonb;
+pub use bounded_jsonb::{BoundedJsonb, JsonbSize};
 pub use bounded_text::{BoundedText, BoundedTexts};
 pub use call::{Call, call};
 pub use catalog::{

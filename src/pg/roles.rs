@@ -6,10 +6,10 @@
 
 use std::ffi::CStr;
 
-use pgrx::pg_sys::panic::ErrorReportable;
+use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::prelude::*;
 
-use super::catalog::{TableName, owner, relation};
+use super::catalog::{TableName, joined_owners, owner, relation, role_name};
 use super::session::session_setting;
 
 /// A changed role, in a security-restricted operation.
@@ -145,7 +145,36 @@ pub fn as_owner_of<R>(table: TableName<'_>, body: impl FnOnce() -> R) -> R {
             )
         );
     };
+    if joined_owners(table).any(|(_, owner)| owner != role) {
+        refuse_different_owners(table);
+    }
     as_role(role, body)
+}
+
+/// What one owner hangs on its table would run with the rights of another.
+#[cold]
+fn refuse_different_owners(table: TableName<'_>) -> ! {
+    let schema = table.schema.to_string_lossy();
+    let list: Vec<_> = joined_owners(table)
+        .map(|(name, owner)| {
+            format!(
+                "{schema}.{} of {}",
+                name.to_string_lossy(),
+                role_name(owner)
+            )
+        })
+        .collect();
+    ErrorReport::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!(
+            "tables that are read together have different owners: {}",
+            list.join(", ")
+        ),
+        "plugin_webhooks",
+    )
+    .set_hint("Give all of them to one role: ALTER TABLE ... OWNER TO.")
+    .report(PgLogLevel::ERROR);
+    unreachable!("an error is raised")
 }
 
 /// A transaction that acts as one role, in a security-restricted operation, from right after its start until

@@ -30,7 +30,7 @@ const RECOVER_EVERY: Duration = Duration::from_secs(10);
 const REMEMBER: Duration = Duration::from_secs(600);
 
 /// How long the worker waits before it goes on with slow receivers: the pause is for what is prompt.
-const BREATH: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// What a tick found.
 pub enum Tick {
@@ -127,7 +127,7 @@ impl Dispatcher {
             timeout = timeout.min(self.limiter.next_slow_in(now).unwrap_or(timeout));
         }
         if self.more || !self.late.is_empty() {
-            timeout = timeout.min(BREATH);
+            timeout = timeout.min(PAUSE);
         }
         timeout.max(Duration::from_millis(1))
     }
@@ -240,9 +240,15 @@ impl Dispatcher {
         }
         let claim_id = new_claim_id();
         let rows = waiting.dealt(&dealt.threads);
-        let bytes = self.limiter.bytes_to_claim(bounds);
-        let claimed = queue::claim(rows, claim_id, settings::lease(), bytes);
-        let (prepared, unsendable) = self.preparer.prepare(claimed, claim_id);
+        let room = self.limiter.room(bounds);
+        let claim = queue::claim(&rows, claim_id, settings::lease(), room);
+        for n in dealt.threads {
+            let waiting = &waiting.installations[n];
+            let body = claim.left_over.get(&waiting.installation).copied();
+            let of = (waiting.tenant, waiting.installation);
+            self.limiter.left_over(of, body, now, bounds);
+        }
+        let (prepared, unsendable) = self.preparer.prepare(claim.claimed, claim_id);
         self.settle(&unsendable);
         prepared
     }

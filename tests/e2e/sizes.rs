@@ -241,6 +241,41 @@ fn what_is_too_large_to_be_sent_with_does_not_enter_the_workers_memory() {
 }
 
 #[test]
+fn payloads_that_would_print_too_long_cost_the_worker_one_of_them_at_a_time() {
+    let own = builder().preloaded().start();
+    let database = project_with_items(&own);
+    let receiver = Receiver::http();
+    let mut client = database.client();
+    let tenants: [Tenant<'_>; 3] =
+        std::array::from_fn(|_| Tenant::with_items_to(&database, &receiver.url("/")));
+    let worker = worker(&mut client);
+    let grown = growth(worker, || {
+        let ids = tenants
+            .each_ref()
+            .map(|tenant| tenant.id.as_str())
+            .join(",");
+        // A control character of one byte prints as six.
+        execute(
+            &mut client,
+            &format!(
+                r"begin;
+                  insert into items (tenant_id, title) select id::uuid, 'x' from unnest('{{{ids}}}'::text[]) as id;
+                  update int.plugin_delivery_queue set payload = jsonb_build_object('x', repeat(E'\x01', 60 << 20));
+                  commit"
+            ),
+        );
+        for tenant in &tenants {
+            assert_eq!(
+                ended(&mut client, tenant),
+                "dead: the payload is too long to send"
+            );
+        }
+    });
+    // What is stored compressed has a copy for as long as it is looked at.
+    assert!(grown < 60.0 + A_WHILE, "the worker took {grown} MiB more");
+}
+
+#[test]
 fn what_is_too_large_to_be_matched_does_not_enter_a_sessions_memory() {
     let own = builder().start();
     let database = project_with_items(&own);

@@ -8,7 +8,8 @@ use std::time::Duration;
 use plugin_webhooks_kit::postgres::Client;
 use plugin_webhooks_kit::{
     Database, HOST_SCHEMA, Receiver, Reply, Server, Tenant, Tree, assert_same_lines, catalog,
-    create_supabase_roles, create_tracked_table, execute, expect_sqlstate, sign, value, wait_until,
+    create_supabase_roles, create_tracked_table, execute, expect_sqlstate, former_system, sign,
+    value, wait_until,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -436,4 +437,153 @@ fn stops_where_an_index_is_not_what_it_was() {
         error.message()
     );
     assert_eq!(version(&mut client), "0.2.0");
+}
+
+/// The former system after a take-over by an earlier version.
+#[track_caller]
+fn taken_over_by(version: &str) -> Database {
+    let database = former_system(server(), "http://127.0.0.1:9");
+    database.allow_log("is not trusted");
+    database.allow_log("deliveries of database");
+    execute(
+        &mut database.client(),
+        &format!("create extension plugin_webhooks version '{version}'"),
+    );
+    database
+}
+
+/// Who owns what, and who may do what.
+fn rights(database: &Database) -> BTreeSet<String> {
+    let mut client = database.client();
+    let owners = client
+        .query(
+            "select format('%s %s of %s', kind, object, owner::regrole) from plugin_webhooks.member_owners",
+            &[],
+        )
+        .expect("owners");
+    let mut lines: BTreeSet<String> = owners.iter().map(|row| row.get(0)).collect();
+    let of_roles = |line: &String| line.starts_with("grant ");
+    lines.extend(catalog(&mut client).into_iter().filter(of_roles));
+    lines
+}
+
+#[test]
+fn of_a_database_that_was_taken_over_leaves_the_former_owner_his_tables_and_his_calls() {
+    let updated = taken_over_by("0.2.0");
+    execute(&mut updated.client(), UPDATE);
+    let fresh = former_system(server(), "http://127.0.0.1:9");
+    execute(&mut fresh.client(), "create extension plugin_webhooks");
+    assert_same_lines(
+        ("updated", &rights(&updated)),
+        ("taken over now", &rights(&fresh)),
+    );
+    let mut client = updated.client();
+    execute(
+        &mut client,
+        "begin; select plugin_webhooks.hand_back(); drop extension plugin_webhooks; commit;",
+    );
+    let owner: String = value(
+        &mut client,
+        "select proowner::regrole::text from pg_proc where proname = 'rpc_install_plugin'",
+    );
+    assert_eq!(owner, "legacy_owner");
+}
+
+/// What becomes the dedicated role's brings nobody's code along.
+#[test]
+fn stops_at_code_of_the_former_owner_on_tables_that_he_loses() {
+    for (made, named) in [
+        (
+            "create function public.spy() returns trigger language plpgsql as 'begin return new; end';
+             create trigger spy before insert on plugin_webhooks.secrets for each row execute function public.spy()",
+            "trigger spy on table plugin_webhooks.secrets uses function public.spy()",
+        ),
+        (
+            "create rule rrr as on insert to plugin_webhooks.actions do also select 1",
+            "plugin_webhooks.actions has the rule rrr",
+        ),
+        (
+            "create table public.refers (id uuid constraint kkk references plugin_webhooks.secrets)",
+            "kkk of public.refers refers to plugin_webhooks.secrets",
+        ),
+    ] {
+        let database = taken_over_by("0.2.0");
+        let mut client = database.client();
+        execute(
+            &mut client,
+            &format!("grant create on schema public to legacy_owner; set role legacy_owner; {made}; reset role"),
+        );
+        let error = expect_sqlstate(client.batch_execute(UPDATE), "55000");
+        let detail = error.detail().unwrap_or_default();
+        assert!(detail.contains(named), "{named}: {detail}");
+        assert_eq!(version(&mut client), "0.2.0");
+    }
+}
+
+/// As docs/dump-and-restore.md says it.
+#[test]
+fn a_dump_of_a_database_that_0_2_0_took_over_is_restored_in_two_steps() {
+    let original = taken_over_by("0.2.0");
+    let rows = "select concat_ws(' ', (select count(*) from int.plugin_delivery_queue),
+                    (select count(*) from audit.entity_changes), (select count(*) from int.plugins))";
+    let before: String = value(&mut original.client(), rows);
+    let directory = std::env::temp_dir().join(format!("dump-of-0.2-{}", std::process::id()));
+    fs::create_dir_all(&directory).expect("a directory");
+    let path = |name: &str| directory.join(name);
+    let run = |program: &str, arguments: &[&std::ffi::OsStr]| {
+        let output = server().program(program).args(arguments).output();
+        output.expect("start")
+    };
+    let dump = path("app.dump");
+    let made = run(
+        "pg_dump",
+        &[
+            "-Fc".as_ref(),
+            "-f".as_ref(),
+            dump.as_ref(),
+            original.name().as_ref(),
+        ],
+    );
+    assert!(made.status.success(), "{made:?}");
+    let restore = |target: &Database, list: Option<&std::path::Path>| {
+        let mut arguments: Vec<&std::ffi::OsStr> = vec![
+            "--exit-on-error".as_ref(),
+            "-d".as_ref(),
+            target.name().as_ref(),
+        ];
+        if let Some(list) = list {
+            arguments.extend(["-L".as_ref(), list.as_os_str()]);
+        }
+        arguments.push(dump.as_ref());
+        run("pg_restore", &arguments)
+    };
+
+    let stopped = server().empty_database();
+    let said = restore(&stopped, None);
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(
+        said.contains("belongs to legacy_owner: ALTER SCHEMA"),
+        "{said}"
+    );
+
+    let listed = run("pg_restore", &["-l".as_ref(), dump.as_ref()]);
+    let list = String::from_utf8(listed.stdout).expect("UTF-8");
+    let (schemas, rest): (Vec<_>, Vec<_>) =
+        list.lines().partition(|line| line.contains(" SCHEMA - "));
+    fs::write(path("schemas.list"), schemas.join("\n")).expect("a list");
+    fs::write(path("rest.list"), rest.join("\n")).expect("a list");
+    let target = server().empty_database();
+    target.allow_log("deliveries of database");
+    let first = restore(&target, Some(&path("schemas.list")));
+    assert!(first.status.success(), "{first:?}");
+    let mut client = target.client();
+    execute(
+        &mut client,
+        "alter schema int owner to postgres; alter schema audit owner to postgres",
+    );
+    let second = restore(&target, Some(&path("rest.list")));
+    assert!(second.status.success(), "{second:?}");
+    assert_eq!(version(&mut client), env!("CARGO_PKG_VERSION"));
+    assert_eq!(value::<String>(&mut client, rows), before);
+    fs::remove_dir_all(directory).expect("delete the dump");
 }

@@ -17,7 +17,7 @@ pub struct Bounds {
     pub in_flight: usize,
     /// Slow ones beyond them.
     pub slow_in_flight: usize,
-    /// Bytes of the bodies of requests in flight.
+    /// Bytes of the bodies in flight that are neither small nor alone.
     pub body_bytes: usize,
 }
 

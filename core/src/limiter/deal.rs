@@ -3,12 +3,12 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
+    collections::{BinaryHeap, HashMap, HashSet},
     hash::Hash,
     time::Instant,
 };
 
-use super::{bounds::Bounds, pool::Pool, receiver::Receiver, state::Limiter};
+use super::{bodies::Place, bounds::Bounds, pool::Pool, receiver::Receiver, state::Limiter};
 
 /// An installation with due rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +40,6 @@ type Turn = Reverse<(usize, u64, usize)>;
 struct Hand {
     prompt: usize,
     slow: usize,
-    /// Not those of what it is dealt: their size is not known yet.
-    body_bytes: usize,
     last: u64,
     /// It has rows that were not looked for, because it has its part of the threads.
     refused: bool,
@@ -56,6 +54,8 @@ struct Rest {
     slow: bool,
     /// Its requests are expected to be prompt, and have been.
     known_as_prompt: bool,
+    /// The size of its next body, if that has not fitted yet.
+    left_over: Option<usize>,
 }
 
 /// The tenants that were refused a thread.
@@ -83,9 +83,9 @@ impl Refused {
 
 impl<K: Copy + Eq + Hash> Limiter<K> {
     /// Deals out threads. No installation gets more than its permits, no tenant more than the
-    /// [pools](Pool) admit: one for requests that are expected to be slow, one for the others, one for all, and
-    /// one of bytes of bodies. While another tenant waits, none gets more than its share of all threads. No more
-    /// than [`Bounds::at_once`] go to receivers that are not known as prompt.
+    /// [pools](Pool) admit: one for requests that are expected to be slow, one for the others, and one for all. While
+    /// another tenant waits, none gets more than its share of all threads. No more than [`Bounds::at_once`] go to
+    /// receivers that are not known as prompt. An installation whose next body does not fit gets none.
     pub fn deal(&self, waiting: &[Waiting<K>], now: Instant, bounds: Bounds) -> Dealt {
         let (mut hands, mut rests) = self.hands(waiting, now, bounds);
         let mut tenants: BinaryHeap<Turn> = hands
@@ -94,7 +94,9 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
             .map(|(n, hand)| Reverse((hand.prompt + hand.slow, hand.last, n)))
             .collect();
         let [mut prompt, mut slow, mut all] = self.pools(bounds);
-        let bytes = self.bytes(bounds);
+        let mut room = self.room(bounds);
+        // Whose turn it is to send one alone is known when all of them are claimed.
+        let mut alone = HashSet::new();
         let share = all.limit.div_ceil(self.sharing(&hands));
         let mut refused = Refused::default();
         let mut at_once = bounds.at_once();
@@ -109,16 +111,27 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
                 continue;
             };
             let rest = &mut rests[n];
+            if let Some(bytes) = rest.left_over.take() {
+                let whose = waiting[n].tenant;
+                let fits = match room.place(whose, bytes) {
+                    Some(Place::Alone) => alone.insert(whose),
+                    Some(place) => {
+                        room.add(whose, bytes, place);
+                        true
+                    }
+                    None => false,
+                };
+                if !fits {
+                    tenants.push(Reverse((held, last, tenant)));
+                    continue;
+                }
+            }
             let (pool, part): (&mut Pool, &mut usize) = if rest.slow {
                 (&mut slow, &mut hand.slow)
             } else {
                 (&mut prompt, &mut hand.prompt)
             };
-            if !bytes.admits(hand.body_bytes)
-                || !all.admits(held)
-                || !pool.admits(*part)
-                || refused.outweigh(tenant, held, share)
-            {
+            if !all.admits(held) || !pool.admits(*part) || refused.outweigh(tenant, held, share) {
                 // What is refused once is refused for the rest of this deal: threads only get fewer.
                 refused.add(tenant, held);
                 dealt.short = true;
@@ -164,10 +177,15 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
         for (n, waiting) in waiting.iter().enumerate() {
             let receiver = self.receivers.get(&waiting.installation);
             let permits = receiver.map_or(bounds.first_window(), |receiver| receiver.permits(now));
+            let left_over = receiver.and_then(|receiver| receiver.left_over);
             let rest = Rest {
-                threads: waiting.due.min(permits),
+                threads: waiting
+                    .due
+                    .min(permits)
+                    .min(left_over.map_or(permits, |_| 1)),
                 slow: receiver.is_some_and(Receiver::is_slow),
                 known_as_prompt: receiver.is_some_and(Receiver::is_known_as_prompt),
+                left_over,
             };
             let hand = *index.entry(waiting.tenant).or_insert_with(|| {
                 hands.push(self.hand(waiting.tenant));
@@ -190,7 +208,6 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
             .map_or_else(Hand::default, |tenant| Hand {
                 prompt: tenant.prompt,
                 slow: tenant.slow,
-                body_bytes: tenant.body_bytes,
                 last: tenant.last,
                 refused: false,
                 turns: BinaryHeap::new(),

@@ -3,6 +3,7 @@
 //! and by tenant before installation. Pure bookkeeping of one worker, forgotten when it ends; never reads a
 //! clock.
 
+mod bodies;
 mod bounds;
 mod deal;
 mod pool;
@@ -12,6 +13,7 @@ mod state;
 mod tests;
 
 pub use self::{
+    bodies::{Room, SMALL_BODY},
     bounds::Bounds,
     deal::{Dealt, Waiting},
     receiver::{SLOW_AFTER, Verdict},

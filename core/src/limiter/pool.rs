@@ -1,10 +1,10 @@
-//! Owns the rule by which tenants share a number of threads, or of bytes: what is left for whoever comes next is never
-//! less than what the largest holder has.
+//! Owns the rule by which tenants share a number of threads: what is left for whoever comes next is never less than
+//! what the largest holder has.
 
 /// The part of a pool that a tenant alone leaves free, as a divisor.
 const RESERVE: usize = 8;
 
-/// Threads that tenants share.
+/// Threads, or bytes, that tenants share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pool {
     pub limit: usize,

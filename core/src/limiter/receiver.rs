@@ -47,6 +47,8 @@ pub(super) struct Receiver<K> {
     /// The number of the last request, of all requests.
     last: u64,
     last_seen: Instant,
+    /// The size of its next body, if that did not fit.
+    pub left_over: Option<usize>,
 }
 
 impl<K> Receiver<K> {
@@ -61,6 +63,7 @@ impl<K> Receiver<K> {
             known: false,
             last: 0,
             last_seen: now,
+            left_over: None,
         }
     }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    bodies::Place,
     bounds::Bounds,
     pool::Pool,
     receiver::{Receiver, SLOW_AFTER, Verdict},
@@ -28,6 +29,7 @@ pub struct Request<K> {
 struct InFlight<K> {
     request: Request<K>,
     slow: bool,
+    place: Place,
 }
 
 /// What is known of a tenant.
@@ -36,9 +38,12 @@ pub(super) struct Tenant {
     /// Requests in flight that are not slow.
     pub prompt: usize,
     pub slow: usize,
+    /// Of bodies that are not small.
     pub body_bytes: usize,
     /// The number of its last request, of all requests.
     pub last: u64,
+    /// And of the last one whose body is not small.
+    pub last_counted: u64,
     last_seen: Instant,
 }
 
@@ -55,7 +60,10 @@ pub struct Limiter<K> {
     /// Those that are not slow, the oldest first, and some that have ended.
     prompt: VecDeque<(Instant, u64)>,
     slow: usize,
-    body_bytes: usize,
+    /// Of medium bodies.
+    pub(super) body_bytes: usize,
+    /// Whether the body that goes alone is in flight.
+    pub(super) has_one_alone: bool,
     pub(super) tenants: HashMap<K, Tenant>,
     /// How many tenants have requests in flight.
     pub(super) holders: usize,
@@ -70,6 +78,7 @@ impl<K> Default for Limiter<K> {
             prompt: VecDeque::new(),
             slow: 0,
             body_bytes: 0,
+            has_one_alone: false,
             tenants: HashMap::new(),
             holders: 0,
             receivers: HashMap::new(),
@@ -95,16 +104,26 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
         let receiver = receiver.or_insert_with(|| Receiver::new(request.tenant, now, bounds));
         receiver.started(self.started, now);
         let slow = receiver.is_slow();
+        let place = self.room(bounds).place(request.tenant, request.body_bytes);
+        let place = place.unwrap_or(Place::Shared);
         let holder = self.tenants.entry(request.tenant).or_insert(Tenant {
             prompt: 0,
             slow: 0,
             body_bytes: 0,
             last: 0,
+            last_counted: 0,
             last_seen: now,
         });
         self.holders += usize::from(holder.held() == 0);
-        holder.body_bytes += request.body_bytes;
-        self.body_bytes += request.body_bytes;
+        if place != Place::Small {
+            holder.body_bytes += request.body_bytes;
+            holder.last_counted = self.started;
+        }
+        match place {
+            Place::Small => {}
+            Place::Shared => self.body_bytes += request.body_bytes,
+            Place::Alone => self.has_one_alone = true,
+        }
         holder.last = self.started;
         holder.last_seen = now;
         if slow {
@@ -114,7 +133,12 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
             holder.prompt += 1;
             self.prompt.push_back((now, tag));
         }
-        self.requests.insert(tag, InFlight { request, slow });
+        let request = InFlight {
+            request,
+            slow,
+            place,
+        };
+        self.requests.insert(tag, request);
     }
 
     /// A request came back, or failed, and kept a thread for this time.
@@ -126,13 +150,28 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
         now: Instant,
         bounds: Bounds,
     ) {
-        let Some(InFlight { request, slow }) = self.requests.remove(&tag) else {
+        let Some(InFlight {
+            request,
+            slow,
+            place,
+        }) = self.requests.remove(&tag)
+        else {
             return;
         };
-        self.body_bytes -= request.body_bytes;
+        let counted = match place {
+            Place::Small => 0,
+            Place::Shared => {
+                self.body_bytes -= request.body_bytes;
+                request.body_bytes
+            }
+            Place::Alone => {
+                self.has_one_alone = false;
+                request.body_bytes
+            }
+        };
         if let Some(tenant) = self.tenants.get_mut(&request.tenant) {
             tenant.last_seen = now;
-            tenant.body_bytes -= request.body_bytes;
+            tenant.body_bytes -= counted;
             if slow {
                 tenant.slow -= 1;
                 self.slow -= 1;
@@ -154,7 +193,7 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
                 return;
             }
             self.prompt.pop_front();
-            let Some(InFlight { request, slow }) = request else {
+            let Some(InFlight { request, slow, .. }) = request else {
                 continue;
             };
             *slow = true;
@@ -214,7 +253,7 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
         } else {
             prompt.admits(tenant.prompt)
         };
-        part && all.admits(tenant.held()) && self.bytes(bounds).admits(tenant.body_bytes)
+        part && all.admits(tenant.held())
     }
 
     /// How long until the next backoff ends, if there is one.
@@ -234,18 +273,21 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
             .retain(|_, tenant| tenant.held() > 0 || now < tenant.last_seen + after);
     }
 
-    /// How many bytes of bodies a claim may take. A reserve stays for tenants that have none; one body always fits,
-    /// or the largest would wait for ever.
-    pub fn bytes_to_claim(&self, bounds: Bounds) -> usize {
-        let pool = self.bytes(bounds);
-        pool.free().saturating_sub(pool.reserve()).max(1)
-    }
-
-    /// What bodies share.
-    pub(super) fn bytes(&self, bounds: Bounds) -> Pool {
-        Pool {
-            limit: bounds.body_bytes,
-            used: self.body_bytes,
+    /// The next body of this installation did not fit (`None`: there is none that did not). Until one of this size
+    /// fits the installation gets no thread, and then one at a time.
+    pub fn left_over(
+        &mut self,
+        (tenant, installation): (K, K),
+        body: Option<usize>,
+        now: Instant,
+        bounds: Bounds,
+    ) {
+        if body.is_some() {
+            let receiver = self.receivers.entry(installation);
+            receiver.or_insert_with(|| Receiver::new(tenant, now, bounds));
+        }
+        if let Some(receiver) = self.receivers.get_mut(&installation) {
+            receiver.left_over = body;
         }
     }
 

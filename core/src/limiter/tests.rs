@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -494,29 +494,6 @@ mod threads {
     }
 
     #[test]
-    fn are_not_dealt_to_a_tenant_whose_large_bodies_leave_no_more_than_an_eighth() {
-        const MB: usize = 1 << 20;
-        let mut bench = Bench::new();
-        let (large, small) = (waits(100, 1), waits(200, 1));
-        assert_eq!(bench.limiter.bytes_to_claim(BOUNDS), 56 * MB);
-        let last = bench.start_large(101, 56 * MB - 1);
-        assert_eq!(bench.limiter.bytes_to_claim(BOUNDS), 1);
-        assert_eq!(bench.deal(&[large]), [100]);
-        let one = bench.start_large(102, 1);
-        assert_eq!(bench.deal(&[large, small]), [200]);
-        assert_eq!(bench.limiter.bytes_to_claim(BOUNDS), 1, "one always");
-        let rest = bench.start_large(201, 8 * MB);
-        assert!(bench.deal(&[large, small, waits(300, 1)]).is_empty());
-        for tag in [rest, one, last] {
-            bench.end(tag, Verdict::Answers, PROMPT);
-        }
-        assert_eq!(bench.limiter.bytes_to_claim(BOUNDS), 56 * MB);
-        assert_eq!(bench.deal(&[large]), [100]);
-        bench.start_large(301, 57 * MB);
-        assert_eq!(bench.deal(&[large]), [100], "it has none any more");
-    }
-
-    #[test]
     fn that_turn_slow_are_counted_once_and_leave_when_they_end() {
         let mut bench = Bench::new();
         let first = bench.start(1);
@@ -636,6 +613,96 @@ mod a_look {
         bench.deal_once(&waiting[..100]);
         let dealt = bench.deal_once(&waiting[..]);
         assert!(dealt.threads.contains(&100));
+    }
+}
+
+mod bodies {
+    use super::*;
+
+    const MB: usize = 1 << 20;
+
+    fn fits(bench: &Bench, tenant: u32, bytes: usize) -> bool {
+        bench.limiter.room(BOUNDS).fits(tenant, bytes)
+    }
+
+    #[test]
+    fn that_are_small_always_fit_and_are_not_counted() {
+        let mut bench = Bench::new();
+        bench.start_large(101, 60 * MB);
+        (0..8).for_each(|_| _ = bench.start_large(101, 8 * MB));
+        assert!(fits(&bench, 1, SMALL_BODY) && fits(&bench, 2, SMALL_BODY));
+        assert!(!fits(&bench, 1, SMALL_BODY + 1));
+        bench.end_of(101, Verdict::Answers, PROMPT);
+        (0..300).for_each(|_| _ = bench.start_large(101, SMALL_BODY));
+        assert!(fits(&bench, 1, 8 * MB) && fits(&bench, 1, 64 * MB));
+    }
+
+    #[test]
+    fn of_a_tenant_leave_a_reserve_to_those_that_have_none() {
+        let mut bench = Bench::new();
+        (0..7).for_each(|_| _ = bench.start_large(101, 8 * MB));
+        assert!(!fits(&bench, 1, SMALL_BODY + 1), "it has some");
+        assert!(fits(&bench, 2, 8 * MB));
+        bench.start_large(201, 8 * MB);
+        assert!(fits(&bench, 3, 8 * MB), "alone");
+        bench.start_large(301, 8 * MB);
+        assert!(!fits(&bench, 4, SMALL_BODY + 1));
+        bench.end_of(201, Verdict::Answers, PROMPT);
+        assert!(fits(&bench, 4, 8 * MB));
+    }
+
+    #[test]
+    fn larger_than_the_reserve_go_one_at_a_time_and_leave_the_others_their_room() {
+        let mut bench = Bench::new();
+        let first = bench.start_large(101, 60 * MB);
+        assert!(!fits(&bench, 1, 55 * MB) && !fits(&bench, 2, 8 * MB + 1));
+        assert!(fits(&bench, 1, 8 * MB) && fits(&bench, 2, 8 * MB));
+        bench.end(first, Verdict::Answers, PROMPT);
+        assert!(fits(&bench, 1, 1 << 40));
+        // Others of its tenant do not keep it from going.
+        bench.start_large(102, MB);
+        assert!(fits(&bench, 1, 60 * MB));
+    }
+
+    #[test]
+    fn that_go_alone_take_turns_by_tenant() {
+        let mut bench = Bench::new();
+        let mut sent: Vec<u32> = Vec::new();
+        for _ in 0..6 {
+            let mut room = bench.limiter.room(BOUNDS);
+            let mut tenants = [1, 2, 3];
+            tenants.sort_by_key(|tenant| room.turn(*tenant));
+            let taken: Vec<u32> = tenants
+                .into_iter()
+                .filter(|tenant| room.take(*tenant, 9 * MB))
+                .collect();
+            assert_eq!(taken.len(), 1);
+            sent.extend(&taken);
+            let tag = bench.start_large(taken[0] * 100, 9 * MB);
+            bench.end(tag, Verdict::Answers, PROMPT);
+        }
+        assert_eq!(sent, [1, 2, 3, 1, 2, 3]);
+    }
+
+    #[test]
+    fn that_did_not_fit_hold_back_their_installation_until_they_do() {
+        let mut bench = Bench::new();
+        let alone = bench.start_large(101, 60 * MB);
+        for installation in [102, 201, 202] {
+            bench.limiter.left_over(
+                (installation / 100, installation),
+                Some(50 * MB),
+                bench.now,
+                BOUNDS,
+            );
+        }
+        let all = [102, 103, 201, 202, 203].map(|installation| waits(installation, 2));
+        assert_eq!(bench.deal(&all), [203, 203, 103, 103], "and no other");
+        bench.end(alone, Verdict::Answers, PROMPT);
+        let dealt = bench.deal(&all[2..4]);
+        assert_eq!(dealt, [201], "one of a tenant, with one thread");
+        bench.limiter.left_over((2, 201), None, bench.now, BOUNDS);
+        assert_eq!(bench.deal(&[waits(201, 2)]), [201, 201]);
     }
 }
 
@@ -815,6 +882,37 @@ proptest! {
                 for other in 0..held.len() {
                     prop_assert!(after[other] == held[other] || after[other] <= after[n] + 1);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn bodies_have_a_bound_and_each_goes_in_the_end(
+        rows in prop::collection::vec((0_u32..4, 0_usize..70 << 20, 0_u8..3), 1..60),
+    ) {
+        let mut waiting: Vec<(u32, usize)> = rows.iter()
+            .map(|(tenant, bytes, size)| (*tenant, [*bytes, bytes >> 5, bytes >> 10][*size as usize]))
+            .collect();
+        let mut bench = Bench::new();
+        let mut out = VecDeque::new();
+        while !waiting.is_empty() {
+            let mut room = bench.limiter.room(BOUNDS);
+            waiting.sort_by_key(|(tenant, _)| room.turn(*tenant));
+            let (now, later) = waiting.iter().partition(|(tenant, bytes)| room.take(*tenant, *bytes));
+            prop_assert!(!out.is_empty() || !Vec::is_empty(&now), "nothing goes");
+            waiting = later;
+            for (tenant, bytes) in now {
+                out.push_back((bench.start_large(tenant * 100, bytes), bytes));
+            }
+            let mut counted: Vec<usize> = out.iter().map(|(_, bytes)| *bytes)
+                .filter(|bytes| *bytes > SMALL_BODY)
+                .collect();
+            counted.sort_unstable();
+            counted.pop();
+            prop_assert!(counted.iter().sum::<usize>() <= BOUNDS.body_bytes);
+            prop_assert!(counted.iter().all(|bytes| *bytes <= BOUNDS.body_bytes / 8));
+            if let Some((tag, _)) = out.pop_front() {
+                bench.end(tag, Verdict::Answers, PROMPT);
             }
         }
     }

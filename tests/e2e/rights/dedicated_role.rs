@@ -102,6 +102,17 @@ fn is_made_once_by_two_at_the_same_time() {
 #[test]
 fn owns_what_tenants_and_the_worker_reach_and_nothing_else() {
     let mut watched = Watched::of(shared_server().database());
+    for call in [
+        "select int.resolve_installation_signing_secret(gen_random_uuid())",
+        "select int.plugin_webhook_apply_action(gen_random_uuid(), 'noop', null)",
+        "select plugin_webhooks.create_secret('s', 'n')",
+        "select plugin_webhooks.receiver_secret('n')",
+    ] {
+        assert!(
+            !watched.tries_as("plugin_webhooks_owner", call),
+            "shows or changes secrets, or forges a call: {call}"
+        );
+    }
     let owned = |watched: &mut Watched, reached: bool| -> BTreeSet<String> {
         let rows = watched
             .client

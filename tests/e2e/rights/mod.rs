@@ -2,8 +2,11 @@
 //! can define ever runs as a superuser, or as another owner. Hostile code records who it ran as, here.
 
 mod dedicated_role;
+mod former_owner;
 mod host_objects;
+mod keys;
 mod log_owner;
+mod owners;
 mod search_path;
 mod tables;
 mod take_over;

@@ -166,6 +166,50 @@ fn a_neighbour_is_served(rows: i32, kind: impl Fn(usize) -> Kind) {
     assert_served(&mut client, &neighbour, &receiver, &slow);
 }
 
+/// Deliveries of tens of megabytes each, whose receiver keeps them until the test says so.
+#[test]
+fn a_neighbour_is_served_beside_huge_payloads_to_a_slow_receiver() {
+    let own = builder().preloaded().start();
+    let database = project_with_items(&own);
+    let [slow, receiver] = [(); 2].map(|()| Receiver::http());
+    let state = Arc::new(State::default());
+    let serve = Arc::clone(&state);
+    slow.on("/", move |_| serve.serve("huge", Kind::Held));
+    let mut client = database.client();
+    wait_for_worker(&mut client);
+    let huge = Tenant::with_items_to(&database, &slow.url("/"));
+    let neighbour = Tenant::with_items_to(&database, &receiver.url("/"));
+    let payloads = |mebibytes: &str| {
+        format!(
+            "begin;
+             insert into items (tenant_id, title)
+             select '{}', 'huge' from unnest('{{{mebibytes}}}'::int[]);
+             update int.plugin_delivery_queue q set payload = jsonb_build_object('x', repeat('x', size << 20))
+             from (select id, row_number() over (order by id) as n from int.plugin_delivery_queue
+                   where status = 'pending' and plugin_installation_id = '{}') p
+             join unnest('{{{mebibytes}}}'::int[]) with ordinality as s (size, n) using (n)
+             where q.id = p.id;
+             commit",
+            huge.id, huge.installation
+        )
+    };
+    execute(&mut client, &payloads("20,30,7,7,7,7,7,7,7,7"));
+    wait_until(SOON, "the huge ones to be out", || state.total() >= 2);
+    for n in 1..=5 {
+        neighbour.insert_items(&mut client, 1);
+        receiver.wait_for(n, SOON);
+    }
+    let requests = slow.requests();
+    let alone = requests
+        .iter()
+        .filter(|request| request.body.len() > 8 << 20);
+    assert!(alone.count() <= 1, "two were out that go alone");
+    // All of them go in the end.
+    state.release();
+    huge.wait_delivered(&mut client, 4 * SOON);
+    assert_eq!(slow.count(), 10);
+}
+
 #[test]
 fn a_neighbour_is_served_beside_100_installations_that_answer_200_very_late() {
     a_neighbour_is_served(200, |_| Kind::Held);
