@@ -86,21 +86,12 @@ mod tests {
             ("desk", &other.installation),
             ("DESK", &desk.installation),
             ("unknown", &desk.installation),
+            (" desk ", &desk.installation),
         ] {
             for signature in [wrong, &sign(SECRET, NOOP)] {
                 anon().refused(&call(plugin, installation, NOOP, signature), "P0001");
             }
         }
-        assert_eq!(
-            anon().value(&call(
-                " desk ",
-                &desk.installation,
-                NOOP,
-                &sign(SECRET, NOOP)
-            )),
-            NOOP_ANSWER,
-            "white space around the key does not count"
-        );
     }
 
     #[pg_extern]

@@ -2,7 +2,9 @@
 
 #[pgrx::pg_schema]
 mod tests {
-    use crate::pgrx_tests::support::{Caller, Tenant, operator, plain_role, plugin, text, uuid};
+    use crate::pgrx_tests::support::{
+        Caller, Tenant, WHITE_SPACE, operator, plain_role, plugin, text, uuid,
+    };
     use pgrx::prelude::*;
 
     fn row(installation: &str) -> String {
@@ -161,6 +163,36 @@ mod tests {
             r#"(uninstalled,two,"{""b"": 2}")"#
         );
         assert_eq!(update(", 'installed'"), r#"(installed,two,"{""b"": 2}")"#);
+    }
+
+    #[pg_extern]
+    fn a_blank_secret_ref_is_23514_at_install_and_removes_it_at_update() {
+        let tenant = Tenant::with_plugin("crm");
+        let stored = || {
+            operator().value(&format!(
+                "select coalesce(secret_ref, 'none') from int.plugin_installations where id = '{}'",
+                tenant.installation
+            ))
+        };
+        let all: String = WHITE_SPACE.concat();
+        for blank in WHITE_SPACE.into_iter().chain(["", &all]) {
+            let blank = text(blank);
+            let install = format!("public.rpc_install_plugin('{}', 'crm', {blank})", tenant.id);
+            Caller::admin(&tenant.id).refused(&install, "23514");
+            for name in ["'name'", &blank] {
+                Caller::admin(&tenant.id).run(&format!(
+                    "select public.rpc_update_plugin_installation('{}', '{}', null, {name})",
+                    tenant.id, tenant.installation
+                ));
+            }
+            assert_eq!(stored(), "none");
+        }
+        // Any other is stored as it is.
+        Caller::admin(&tenant.id).run(&format!(
+            "select public.rpc_install_plugin('{}', 'crm', ' a name ')",
+            tenant.id
+        ));
+        assert_eq!(stored(), " a name ");
     }
 
     #[pg_extern]

@@ -2,7 +2,7 @@
 
 #[pgrx::pg_schema]
 mod tests {
-    use crate::pgrx_tests::support::{Caller, operator, plain_role};
+    use crate::pgrx_tests::support::{Caller, Tenant, WHITE_SPACE, operator, plain_role, text};
     use pgrx::prelude::*;
 
     fn service() -> Caller {
@@ -64,6 +64,27 @@ mod tests {
             service().refused_with_hint(&call, "23514", "neither null nor blank");
         }
         assert_eq!(operator().count("int.plugins"), 0);
+    }
+
+    #[pg_extern]
+    fn a_key_with_white_space_around_it_is_not_trimmed() {
+        for space in WHITE_SPACE {
+            for key in [format!("ab{space}"), format!("{space}ab")] {
+                let register = format!("public.rpc_register_plugin({}, 'P')", text(&key));
+                service().refused_with_hint(&register, "23514", "a-z");
+            }
+        }
+        let tenant = Tenant::with_plugin("ab");
+        for space in WHITE_SPACE {
+            let key = text(&format!("ab{space}"));
+            let install = format!("public.rpc_install_plugin('{}', {key})", tenant.id);
+            Caller::admin(&tenant.id).refused(&install, "P0001");
+            let ingest = format!(
+                "public.rpc_plugin_ingest_webhook({key}, '{}', '{{}}', 'x')",
+                tenant.installation
+            );
+            Caller::role("anon").refused(&ingest, "P0001");
+        }
     }
 
     #[pg_extern]

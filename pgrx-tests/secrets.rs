@@ -261,38 +261,6 @@ mod tests {
     }
 
     #[pg_extern]
-    fn a_secret_ref_is_stored_without_the_white_space_around_it() {
-        let tenant = Tenant::with_plugin("crm");
-        create("s", "crm");
-        for call in [
-            format!(
-                "public.rpc_install_plugin('{}', 'crm', E' crm\\n')",
-                tenant.id
-            ),
-            format!(
-                "public.rpc_update_plugin_installation('{}', '{}', null, E'\\tcrm ')",
-                tenant.id, tenant.installation
-            ),
-        ] {
-            operator().run("update int.plugin_installations set secret_ref = 'other'");
-            tenant.admin.run(&format!("select {call}"));
-            assert_eq!(
-                operator().value("select secret_ref from int.plugin_installations"),
-                "crm"
-            );
-        }
-        tenant.admin.run(&format!(
-            "select public.rpc_update_plugin_installation('{}', '{}', null, ' ')",
-            tenant.id, tenant.installation
-        ));
-        assert_eq!(
-            operator().optional("select secret_ref from int.plugin_installations"),
-            None,
-            "a blank one removes it"
-        );
-    }
-
-    #[pg_extern]
     fn a_secret_that_was_tampered_with_is_55000_and_not_shown() {
         let tenant = Tenant::with_plugin("crm");
         create("hunter2", "crm");

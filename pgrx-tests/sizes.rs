@@ -238,6 +238,61 @@ mod tests {
     }
 
     #[pg_extern]
+    fn what_is_too_large_since_before_keeps_nothing_from_changing() {
+        let tenant = Tenant::with_plugin("crm");
+        let admin = || Caller::admin(&tenant.id);
+        // Former systems set updated_at themselves.
+        operator().run(
+            "create function touch() returns trigger language plpgsql as
+                 'begin new.updated_at := pg_catalog.now(); return new; end'",
+        );
+        operator().run(
+            "create trigger set_updated_at before update on int.plugin_installations
+             for each row execute function touch()",
+        );
+        let update = |arguments: &str| {
+            format!(
+                "public.rpc_update_plugin_installation('{}', '{}', {arguments})",
+                tenant.id, tenant.installation
+            )
+        };
+        let config = config_of(100);
+        for (stored, untouched, touched) in [
+            (
+                "secret_ref = repeat('x', 201)".to_owned(),
+                format!("null, null, '{config}'"),
+                format!("null, '{}'", "x".repeat(201)),
+            ),
+            (
+                format!("config = '{}'", config_of(65_537)),
+                "null, 'name'".to_owned(),
+                format!("null, null, '{}'", config_of(65_537)),
+            ),
+            (
+                format!("config = '{}'", url_of(2_049)),
+                "null, 'name'".to_owned(),
+                format!("null, null, '{}'", url_of(2_050)),
+            ),
+        ] {
+            operator().run("set session_replication_role = replica");
+            operator().run(&format!(
+                "update int.plugin_installations set {stored}, updated_at = 'yesterday'
+                 where id = '{}'",
+                tenant.installation
+            ));
+            operator().run("reset session_replication_role");
+            for arguments in ["'disabled'", "'installed'", &untouched] {
+                admin().run(&format!("select {}", update(arguments)));
+            }
+            admin().refused(&update(&touched), "23514");
+            admin().run(&format!(
+                "select {}",
+                update(&format!("null, 'name', '{config}'"))
+            ));
+        }
+    }
+
+    #[pg_extern]
     fn a_tenant_has_at_most_1000_installations() {
         let tenant = Tenant::with_plugin("crm");
         operator().run(

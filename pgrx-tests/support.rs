@@ -59,6 +59,11 @@ pub struct Caller {
     claims: String,
 }
 
+/// One of each kind: of ASCII, and of Unicode.
+pub const WHITE_SPACE: [&str; 8] = [
+    " ", "\t", "\n", "\r", "\u{b}", "\u{c}", "\u{a0}", "\u{2003}",
+];
+
 impl Caller {
     /// A superuser without claims.
     pub fn operator() -> Self {

@@ -102,6 +102,8 @@ pub enum Error {
         message: String,
         hint: String,
     },
+    /// A name that another embedded secret has.
+    SecretExists(String),
     /// An embedded secret that its key does not open.
     SecretUnreadable(String),
     /// A secret that stands for no signing key.
@@ -172,6 +174,7 @@ impl Error {
             Self::MissingHost(_) => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
             // 42710
             Self::BuiltInAction(_) => Code::ERRCODE_DUPLICATE_OBJECT,
+            Self::SecretExists(_) => Code::ERRCODE_UNIQUE_VIOLATION,
             // 42P13
             Self::HandlerShape(_) => Code::ERRCODE_INVALID_FUNCTION_DEFINITION,
             // 55000
@@ -242,6 +245,7 @@ impl Error {
             Self::BuiltInAction(action) => format!("action {} is built in", quoted(action)),
             Self::HandlerShape(handler) => format!("{handler} cannot handle an action"),
             Self::SecretKey { message, .. } => message.clone(),
+            Self::SecretExists(name) => format!("there is a secret {} already", quoted(name)),
             Self::SecretUnreadable(name) => format!("secret {} cannot be decrypted", quoted(name)),
             Self::NoSigningKey(error) => error.to_string(),
             Self::NotTrackable { table, reason } => format!("{table} cannot be tracked: {reason}"),
@@ -298,6 +302,7 @@ impl Error {
                 "Ask the administrator of the database to look at the view plugin_webhooks.host_objects, and to \
                  run: SELECT plugin_webhooks.attach_host()"
             }
+            Self::SecretExists(_) => "Choose another name, or call plugin_webhooks.update_secret.",
             Self::BuiltInAction(_) => "Choose another name.",
             Self::HandlerShape(_) => {
                 "A handler is a function (tenant uuid, data jsonb) returns jsonb."
@@ -399,10 +404,10 @@ pub fn required<T>(name: &'static str, value: Option<T>) -> Result<T> {
     value.ok_or_else(|| Error::Required(name).into())
 }
 
-/// The trimmed text unless it is null or blank.
+/// The text as it is, unless it is null or blank.
 pub fn required_text<'a>(name: &'static str, value: Option<&'a str>) -> Result<&'a str> {
-    let text = required(name, value)?.trim();
-    if text.is_empty() {
+    let text = required(name, value)?;
+    if text.trim().is_empty() {
         return Err(Error::Required(name).into());
     }
     Ok(text)

@@ -34,17 +34,17 @@ fn read<T>(
     }
 }
 
-/// A trimmed secret_ref.
+/// A secret_ref as it is.
 pub fn secret_ref(name: &'static str, value: Option<ShortText>) -> Result<Option<String>> {
     let most = || format!("{SECRET_REF_CHARACTERS} characters");
     let value = read(name, value.map(|text| text.0), most)?;
-    let Some(text) = value.as_deref().map(str::trim) else {
-        return Ok(None);
-    };
-    if text.chars().count() > SECRET_REF_CHARACTERS {
+    if value
+        .as_deref()
+        .is_some_and(|text| text.chars().count() > SECRET_REF_CHARACTERS)
+    {
         return Err(Error::TooLarge { name, most: most() }.into());
     }
-    Ok(Some(text.to_owned()))
+    Ok(value)
 }
 
 /// A trimmed name of a schema or table, neither null nor blank.

@@ -101,3 +101,21 @@ ALTER TABLE int.plugin_installations ENABLE ALWAYS TRIGGER plugin_installations_
 CREATE OR REPLACE TRIGGER plugin_installations_note_change
     BEFORE UPDATE OF secret_ref, config ON int.plugin_installations
     FOR EACH ROW WHEN (NEW.updated_at < pg_catalog.now()) EXECUTE FUNCTION plugin_webhooks.note_change();
+
+-- What is beyond a limit since before there was one, and stays as it is, keeps nothing else from being changed. Its
+-- name makes it the last one to say what updated_at is.
+CREATE OR REPLACE TRIGGER zz_plugin_installations_spare_old_sizes
+    BEFORE UPDATE ON int.plugin_installations
+    FOR EACH ROW WHEN (
+        NEW.updated_at >= pg_catalog.now()
+        AND (pg_catalog.length(OLD.secret_ref) > 200
+             OR pg_catalog.pg_column_size(OLD.config) > 524288
+             OR pg_catalog.octet_length(OLD.config::text) > 65536
+             OR pg_catalog.length(OLD.config ->> 'webhook_url') > 2048)
+        AND (NEW.secret_ref IS NOT DISTINCT FROM OLD.secret_ref
+             OR coalesce(pg_catalog.length(NEW.secret_ref), 0) <= 200)
+        AND (NEW.config IS NOT DISTINCT FROM OLD.config
+             OR coalesce(pg_catalog.pg_column_size(NEW.config), 0) <= 524288
+                AND coalesce(pg_catalog.octet_length(NEW.config::text), 0) <= 65536
+                AND coalesce(pg_catalog.length(NEW.config ->> 'webhook_url'), 0) <= 2048))
+    EXECUTE FUNCTION plugin_webhooks.note_change('1 microsecond');

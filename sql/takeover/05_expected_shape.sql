@@ -62,6 +62,7 @@ FROM (VALUES
 ('trigger', 'int.plugin_installations', 'plugin_installations_forget_subscriptions', NULL),
 ('trigger', 'int.plugin_installations', 'plugin_installations_note_change', NULL),
 ('trigger', 'int.plugin_installations', 'plugin_installations_references', NULL),
+('trigger', 'int.plugin_installations', 'zz_plugin_installations_spare_old_sizes', NULL),
 
 ('column', 'int.plugin_webhook_subscriptions', 'id', 'uuid NOT NULL DEFAULT gen_random_uuid()'),
 ('column', 'int.plugin_webhook_subscriptions', 'plugin_installation_id', 'uuid NOT NULL'),

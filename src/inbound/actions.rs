@@ -65,7 +65,7 @@ fn run_registered(tenant: Uuid, action: &str, data: Jsonb) -> Result<Jsonb> {
 }
 
 fn check_name(action: Option<&str>) -> Result<&str> {
-    let action = required_text("action", action)?;
+    let action = required_text("action", action)?.trim();
     if BUILT_IN.contains(&action) {
         return Err(Error::BuiltInAction(action.into()).into());
     }

@@ -48,14 +48,14 @@ fn checked_status(word: &str) -> Result<InstallationStatus> {
 /// Raises when installations of this plugin may not refer to a secret of this name.
 fn check_secret_ref(caller: &Caller, plugin: &str, name: Option<&str>) -> Result<()> {
     match name {
-        Some(name) if !name.is_empty() => {
+        Some(name) => {
             let names = settings::allowed_secret_names();
             if secrets::may_refer(&names, name, caller.tenant, plugin) {
                 return Ok(());
             }
             Err(Error::ForbiddenSecret(name.to_owned()).into())
         }
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 
@@ -80,6 +80,9 @@ fn rpc_install_plugin(
     rate_limit::INSTALL.count(&caller)?;
     let key = required_text("p_plugin_key", p_plugin_key)?;
     let secret_ref = limits::secret_ref("p_secret_ref", p_secret_ref)?;
+    if let Some(name) = &secret_ref {
+        required_text("p_secret_ref", Some(name))?;
+    }
     let config = checked_config(p_config)?;
     let plugin = tables::PLUGINS
         .one::<Uuid>("SELECT id FROM int.plugins WHERE key = $1", &[key.into()])
@@ -96,7 +99,7 @@ fn rpc_install_plugin(
         &[
             caller.tenant.into(),
             plugin.into(),
-            secret_ref.filter(|name| !name.is_empty()).into(),
+            secret_ref.into(),
             config.into(),
             caller.user.into(),
         ],
@@ -123,12 +126,16 @@ fn rpc_update_plugin_installation(
          JOIN int.plugins AS p ON p.id = i.plugin_id WHERE i.id = $1",
         &[installation.into()],
     );
-    check_secret_ref(&caller, &plugin.unwrap_or_default(), secret_ref.as_deref())?;
     // A blank secret_ref removes it; null keeps it.
+    let removes = secret_ref
+        .as_deref()
+        .is_some_and(|name| name.trim().is_empty());
+    let secret_ref = secret_ref.filter(|_| !removes);
+    check_secret_ref(&caller, &plugin.unwrap_or_default(), secret_ref.as_deref())?;
     tables::INSTALLATIONS.write(
         "UPDATE int.plugin_installations SET
              status = coalesce($2, status),
-             secret_ref = CASE WHEN $3 IS NULL THEN secret_ref ELSE nullif($3, '') END,
+             secret_ref = CASE WHEN $5 THEN NULL ELSE coalesce($3, secret_ref) END,
              config = coalesce($4, config),
              updated_at = pg_catalog.now()
          WHERE id = $1",
@@ -137,6 +144,7 @@ fn rpc_update_plugin_installation(
             status.map(InstallationStatus::as_str).into(),
             secret_ref.into(),
             config.into(),
+            removes.into(),
         ],
     );
     Ok(())

@@ -158,7 +158,7 @@ fn new_plaintext(secret: &str) -> Result<&str> {
 
 /// A trimmed name, no longer than one that an installation may refer to.
 fn secret_name(new_name: Option<&str>) -> Result<&str> {
-    let name = required_text("new_name", new_name)?;
+    let name = required_text("new_name", new_name)?.trim();
     if name.chars().count() > SECRET_REF_CHARACTERS {
         return Err(Error::TooLarge {
             name: "new_name",
@@ -193,7 +193,7 @@ pub fn create(
     let secret = new_plaintext(required("new_secret", new_secret)?)?;
     let name = secret_name(new_name)?;
     let plugin = match new_plugin_key {
-        Some(key) => Some(required_text("new_plugin_key", Some(key))?),
+        Some(key) => Some(required_text("new_plugin_key", Some(key))?.trim()),
         None => None,
     };
     let key = key_file::existing_or_new(any_exist)?;
@@ -221,14 +221,18 @@ pub fn create(
     ];
     let sql = if row.aad_version == ID_ALONE {
         "INSERT INTO plugin_webhooks.secrets (id, name, description, key_id, nonce, ciphertext)
-         VALUES ($1, $2, $3, $4, $5, $6) RETURNING id"
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO NOTHING RETURNING id"
     } else {
         args.extend([row.aad_version.into(), row.tenant.into(), row.plugin.into()]);
         "INSERT INTO plugin_webhooks.secrets
              (id, name, description, key_id, nonce, ciphertext, aad_version, tenant_id, plugin_key)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id"
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (name) DO NOTHING RETURNING id"
     };
-    Ok(tables::SECRETS.write_returning::<Uuid>(sql, &args))
+    // PostgreSQL's own error would repeat the whole name.
+    let stored = tables::SECRETS.write_returning::<Uuid>(sql, &args);
+    Ok(Some(
+        stored.ok_or_else(|| Error::SecretExists(name.to_owned()))?,
+    ))
 }
 
 #[pg_extern(sql = false)]
@@ -278,6 +282,11 @@ fn update_secret(
     let renamed = name.filter(|name| *name != row.name);
     if new_secret.is_none() && renamed.is_none() {
         return Ok(());
+    }
+    if let Some(name) = renamed
+        && pg::with_latest_snapshot(|| self::row("name", name.into())).is_some()
+    {
+        return Err(Error::SecretExists(name.to_owned()).into());
     }
     if !binds && new_secret.is_none() {
         tables::SECRETS.write(

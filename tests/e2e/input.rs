@@ -77,6 +77,16 @@ fn of_any_size_is_repeated_in_errors_by_100_characters_at_most() {
         "select plugin_webhooks.unregister_action($1)::text".to_owned(),
         "select audit.track('items', array[$1])::text".to_owned(),
     ];
+    // As long as a name may be, and there already.
+    let name = LETTER.to_string().repeat(200);
+    let create = "select plugin_webhooks.create_secret('text', $1::text)::text";
+    client.query(create, &[&name]).expect("a new name");
+    let rename = "select plugin_webhooks.update_secret(plugin_webhooks.create_secret('text', 'other'), null, $1::text)::text";
+    for sql in [create, rename] {
+        let error = client.query(sql, &[&name]).expect_err(sql);
+        assert_eq!(error.code().map(|code| code.code()), Some("23505"), "{sql}");
+        assert_shows_the_start(&error, sql);
+    }
     for letters in [101, 20_000, 5_000_000] {
         let input = LETTER.to_string().repeat(letters);
         for sql in &refused {

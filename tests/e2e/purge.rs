@@ -112,16 +112,14 @@ fn gives_up_what_has_waited_too_long_for_an_installation_that_is_not_installed()
     let own = server_with("10s", "1h", "0");
     let database = project_with_items(&own);
     let url = "http://127.0.0.1:9/";
-    let (installed, disabled, uninstalled) = (
-        Tenant::with_items_to(&database, url),
-        Tenant::with_items_to(&database, url),
-        Tenant::with_items_to(&database, url),
-    );
+    let [installed, just_disabled, disabled, uninstalled] =
+        std::array::from_fn(|_| Tenant::with_items_to(&database, url));
     let mut client = database.client();
     // The purge passes them in this order.
-    for tenant in [&installed, &disabled, &uninstalled] {
+    for tenant in [&installed, &just_disabled, &disabled, &uninstalled] {
         tenant.insert_items(&mut client, 3);
     }
+    just_disabled.set_status("disabled");
     disabled.set_status("disabled");
     uninstalled.set_status("uninstalled");
     execute(
@@ -132,6 +130,14 @@ fn gives_up_what_has_waited_too_long_for_an_installation_that_is_not_installed()
          where q.source_entity_change_id <> (
              select max(o.source_entity_change_id) from int.plugin_delivery_queue o
              where o.plugin_installation_id = q.plugin_installation_id)",
+    );
+    // They were stopped a while ago, but for the last one.
+    execute(
+        &mut client,
+        &format!(
+            "update int.plugin_installations set updated_at = now() - interval '2 hours' where id <> '{}'",
+            just_disabled.installation
+        ),
     );
     let described = |client: &mut Client, tenant: &Tenant| -> Vec<(String, i32, String)> {
         let mut rows: Vec<_> = tenant
@@ -157,10 +163,12 @@ fn gives_up_what_has_waited_too_long_for_an_installation_that_is_not_installed()
         });
     }
     let waiting = row("pending", 3, "http 500: no");
-    assert_eq!(
-        described(&mut client, &installed),
-        [row("pending", 0, ""), waiting.clone(), waiting]
-    );
+    for tenant in [&installed, &just_disabled] {
+        assert_eq!(
+            described(&mut client, tenant),
+            [row("pending", 0, ""), waiting.clone(), waiting.clone()]
+        );
+    }
     // They go like any other dead row.
     execute(
         &mut client,
@@ -168,7 +176,7 @@ fn gives_up_what_has_waited_too_long_for_an_installation_that_is_not_installed()
          where status = 'dead'",
     );
     wait_until(SOON, "the dead rows to go", || {
-        statuses(&mut client) == "pending pending pending pending pending"
+        statuses(&mut client) == ["pending"; 8].join(" ")
     });
 }
 

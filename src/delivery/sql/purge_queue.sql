@@ -1,6 +1,6 @@
 -- One step through the queue from its oldest change: $1 where it starts, $2 how many rows it
 -- looks at, $3 and $4 how old delivered and dead rows become (null: they are kept). What has waited for $4 for an
--- installation that is not installed is given up: nobody would send it, nor delete it.
+-- installation that was not installed, nor changed, for as long is given up: nobody would send it, nor delete it.
 -- Returns where to go on, how many rows it saw, and whether it has come to rows that are
 -- too young for both.
 WITH seen AS MATERIALIZED (
@@ -25,7 +25,8 @@ WITH seen AS MATERIALIZED (
         SELECT o.id, i.status FROM int.plugin_delivery_queue AS o
         JOIN int.plugin_installations AS i ON i.id = o.plugin_installation_id
         WHERE o.id = ANY (ARRAY(SELECT seen.id FROM seen))
-          AND o.status = 'pending' AND o.updated_at < pg_catalog.now() - $4 AND i.status <> 'installed'
+          AND o.status = 'pending' AND i.status <> 'installed'
+          AND greatest(o.updated_at, i.updated_at) < pg_catalog.now() - $4
         FOR UPDATE OF o SKIP LOCKED
     ) AS w
     WHERE q.id = w.id
