@@ -119,6 +119,11 @@ pub enum Error {
         table: String,
         column: String,
     },
+    /// A column whose values several owners' functions would turn into json.
+    CastsOfSeveral {
+        column: String,
+        types: Vec<String>,
+    },
     /// A trigger function that was called in another way than it is made for.
     TriggerProtocol {
         function: &'static str,
@@ -171,7 +176,9 @@ impl Error {
             // 55006
             Self::CallRunning => Code::ERRCODE_OBJECT_IN_USE,
             // 0A000
-            Self::MissingHost(_) => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::MissingHost(_) | Self::CastsOfSeveral { .. } => {
+                Code::ERRCODE_FEATURE_NOT_SUPPORTED
+            }
             // 42710
             Self::BuiltInAction(_) => Code::ERRCODE_DUPLICATE_OBJECT,
             Self::SecretExists(_) => Code::ERRCODE_UNIQUE_VIOLATION,
@@ -253,6 +260,10 @@ impl Error {
             Self::NoExcludedColumn { table, column } => {
                 format!("table {table} has no column {column}, which its audit triggers exclude")
             }
+            Self::CastsOfSeveral { column, types } => format!(
+                "column {column} cannot be recorded: several roles own the casts to json of its types {}",
+                types.join(", ")
+            ),
             Self::TriggerProtocol { function, wanted } => {
                 format!("{function} must be fired {wanted}")
             }
@@ -312,6 +323,9 @@ impl Error {
                  plugin_webhooks.secret_key_file, or store the secret again with plugin_webhooks.update_secret."
             }
             Self::NoSigningKey(_) => "Put base64 after whsec_, or leave whsec_ out.",
+            Self::CastsOfSeveral { .. } => {
+                "Give the functions of these casts to one role, or exclude the column with audit.track()."
+            }
             Self::NoIdColumn(_) => {
                 "An audited table needs a column named id that identifies the row."
             }

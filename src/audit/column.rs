@@ -3,6 +3,8 @@
 
 use pgrx::pg_sys;
 
+use super::casts::{ConvertedAs, cast_to_json, converted_as};
+use crate::error::Result;
 use crate::pg;
 
 /// How a value of a column becomes jsonb; the result is always that of `to_jsonb(row)`.
@@ -33,6 +35,8 @@ pub struct Column {
     pub kind: Kind,
     /// The type below all domains.
     pub base_type: pg_sys::Oid,
+    /// For `Kind::Other`.
+    pub converted_as: ConvertedAs,
     pub by_value: bool,
     pub length: i16,
     /// The type's output function; for `Kind::Other` it is to_jsonb of this type.
@@ -49,6 +53,7 @@ impl Column {
             index: 0,
             kind: Kind::Printed,
             base_type: pg_sys::InvalidOid,
+            converted_as: ConvertedAs::Writer,
             by_value: true,
             length: 0,
             function: std::ptr::null_mut(),
@@ -58,7 +63,21 @@ impl Column {
         }
     }
 
-    pub fn of(index: usize, attribute: &pg_sys::FormData_pg_attribute, name: &str) -> Column {
+    /// A column of the table named `table`. Raises 0A000 when code of several owners would turn it into jsonb.
+    pub fn recorded(
+        index: usize,
+        attribute: &pg_sys::FormData_pg_attribute,
+        table: &str,
+        name: &str,
+    ) -> Result<Column> {
+        let mut column = Column::of(index, attribute, name);
+        if column.kind == Kind::Other {
+            column.converted_as = converted_as(attribute.atttypid, table, name)?;
+        }
+        Ok(column)
+    }
+
+    fn of(index: usize, attribute: &pg_sys::FormData_pg_attribute, name: &str) -> Column {
         // SAFETY: look-ups in the system catalogs; the results live in the current memory context, the table's.
         unsafe {
             let base_type = pg_sys::getBaseType(attribute.atttypid);
@@ -68,6 +87,7 @@ impl Column {
                 index,
                 kind,
                 base_type,
+                converted_as: ConvertedAs::Writer,
                 by_value: attribute.attbyval,
                 length: attribute.attlen,
                 function: if kind == Kind::Other {
@@ -120,7 +140,7 @@ fn kind_of(base_type: pg_sys::Oid) -> Kind {
                 || other == pg_sys::RECORDARRAYOID
                 || pg_sys::type_is_rowtype(other);
             if composed
-                || (other.to_u32() >= pg_sys::FirstNormalObjectId && has_cast_to_json(other))
+                || (other.to_u32() >= pg_sys::FirstNormalObjectId && cast_to_json(other).is_some())
             {
                 Kind::Other
             } else {
@@ -128,20 +148,6 @@ fn kind_of(base_type: pg_sys::Oid) -> Kind {
             }
         },
     }
-}
-
-fn has_cast_to_json(type_oid: pg_sys::Oid) -> bool {
-    let mut function = pg_sys::InvalidOid;
-    // SAFETY: a look-up in the system catalogs; writes the function's oid.
-    let path = unsafe {
-        pg_sys::find_coercion_pathway(
-            pg_sys::JSONOID,
-            type_oid,
-            pg_sys::CoercionContext::COERCION_EXPLICIT,
-            &mut function,
-        )
-    };
-    path == pg_sys::CoercionPathType::COERCION_PATH_FUNC
 }
 
 /// The output function of a type, in the current memory context.

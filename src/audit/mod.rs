@@ -1,8 +1,9 @@
 //! Change capture: a changed row becomes a row of `audit.entity_changes`, and `track` attaches that
-//! to tables. The row is turned into jsonb with the writer's rights (a column's type may bring
-//! code of its owner); only the insert runs as the owner of the audit log.
+//! to tables. The row is turned into jsonb with the writer's rights, but for casts to json of
+//! others (`casts`); the insert runs as the owner of the audit log.
 #![expect(unsafe_code, reason = "tuples of a trigger")]
 
+mod casts;
 mod column;
 mod mask;
 mod origin;

@@ -152,7 +152,8 @@ impl Table {
             }
             missing.retain(|excluded| *excluded != name);
             if !excluded.contains(&name) {
-                self.columns.push(Column::of(index, attribute, &name));
+                self.columns
+                    .push(Column::recorded(index, attribute, &full_name, &name)?);
             }
         }
         if let Some(column) = missing.pop() {

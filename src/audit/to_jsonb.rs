@@ -11,9 +11,11 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::{Datum, JsonbValue};
 use plugin_webhooks_core::uuid;
 
+use super::casts::ConvertedAs;
 use super::column::{Column, Kind};
 use super::table::Table;
 use crate::change::Change;
+use crate::pg;
 use crate::pg::unguarded::{self, null, number, string, typed};
 
 /// A version of a row as PostgreSQL unpacks it.
@@ -320,11 +322,16 @@ unsafe fn value(column: &Column, datum: Datum) -> JsonbValue {
                 string(text, libc::strlen(text))
             }
             Kind::Jsonb => unguarded::document(datum),
-            Kind::Other => unguarded::document(unguarded::FunctionCall1Coll(
-                column.function,
-                pg_sys::InvalidOid,
-                datum,
-            )),
+            Kind::Other => {
+                let convert =
+                    || unguarded::FunctionCall1Coll(column.function, pg_sys::InvalidOid, datum);
+                // An error leaves past these frames, too, and its abort restores role and settings: they own nothing.
+                unguarded::document(match column.converted_as {
+                    ConvertedAs::Writer => convert(),
+                    ConvertedAs::Caster(role) => pg::as_role(role, convert),
+                    ConvertedAs::TypeOwner(role) => pg::as_role_only(role, convert),
+                })
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Tells when something that a backend remembers about tables, functions or casts may no longer be
+//! Tells when something that a backend remembers about tables, functions, casts or roles may no longer be
 //! true. A memory is good as long as the generation in which it was made is the current one.
 #![expect(unsafe_code, reason = "callbacks of the relation and catalog caches")]
 
@@ -23,7 +23,12 @@ pub fn init() {
     // thread-locals and no catalog.
     unsafe {
         pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), nothing);
-        for cache in [Cache::PROCOID, Cache::NAMESPACEOID, Cache::CASTSOURCETARGET] {
+        for cache in [
+            Cache::PROCOID,
+            Cache::NAMESPACEOID,
+            Cache::CASTSOURCETARGET,
+            Cache::AUTHOID,
+        ] {
             pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(catalog_changed), nothing);
         }
     }

@@ -6,6 +6,12 @@ use std::ffi::CStr;
 
 use pgrx::prelude::*;
 
+/// Whether a role is a superuser.
+pub fn is_superuser(role: pg_sys::Oid) -> bool {
+    // SAFETY: a look-up in the system catalogs.
+    unsafe { pg_sys::superuser_arg(role) }
+}
+
 /// Oid of an extension in this database, or `None`. Made anew, it has another.
 pub fn extension(name: &CStr) -> Option<pg_sys::Oid> {
     // SAFETY: reads a C string; with missing_ok it does not raise.
@@ -118,6 +124,36 @@ pub fn role_name(role: pg_sys::Oid) -> String {
         }
         CStr::from_ptr(name).to_string_lossy().into_owned()
     }
+}
+
+/// Owner of a function.
+pub fn function_owner(function: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    // SAFETY: the cache has one key, an oid; a tuple of pg_proc starts with this struct.
+    unsafe {
+        cached(pg_sys::SysCacheIdentifier::PROCOID, function, |tuple| {
+            let form = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_proc>();
+            (*form).proowner
+        })
+    }
+}
+
+/// Owner of a type.
+pub fn type_owner(of: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    // SAFETY: the cache has one key, an oid; a tuple of pg_type starts with this struct.
+    unsafe {
+        cached(pg_sys::SysCacheIdentifier::TYPEOID, of, |tuple| {
+            let form = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_type>();
+            (*form).typowner
+        })
+    }
+}
+
+/// Name of a type, for people.
+pub fn type_name(oid: pg_sys::Oid) -> String {
+    // SAFETY: returns a palloc'd C string, whatever the oid is.
+    unsafe { CStr::from_ptr(pg_sys::format_type_be(oid)) }
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// Oid of the extension that a relation is a member of, or `None`.

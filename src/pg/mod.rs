@@ -32,8 +32,9 @@ pub use bounded_jsonb::{BoundedJsonb, JsonbSize};
 pub use bounded_text::{BoundedText, BoundedTexts};
 pub use call::{Call, call};
 pub use catalog::{
-    TableName, column_name, extension, extension_of_relation, is_own_function, length,
-    lock_function, namespace_name, oids, owner, relation,
+    TableName, column_name, extension, extension_of_relation, function_owner, is_own_function,
+    is_superuser, length, lock_function, namespace_name, oids, owner, relation, type_name,
+    type_owner,
 };
 pub use catch::{caught, caught_error, caught_message, foreign_code};
 pub use databases::databases;

@@ -1,6 +1,7 @@
 //! An object runs with the rights of its own owner and no others: nothing that a role without superuser rights
 //! can define ever runs as a superuser, or as another owner. Hostile code records who it ran as, here.
 
+mod casts;
 mod dedicated_role;
 mod former_owner;
 mod host_objects;
