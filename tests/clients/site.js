@@ -1,23 +1,16 @@
 "use strict";
-// A project on Supabase as its callers see it: a gateway, and a client of supabase-js for each of them. The variable
-// SITE describes it; the tests in Rust set it.
+// A project on Supabase as its callers see it: a gateway, and a client of supabase-js for each of them.
 
 const assert = require("node:assert/strict");
 const { createHmac } = require("node:crypto");
 const { setTimeout: sleep } = require("node:timers/promises");
 const { createClient } = require("@supabase/supabase-js");
 const gateway = require("./gateway");
+const { site, claimsOf } = require("./session");
 
 const JWT_SECRET = "the project's secret for tokens, long enough";
 
-const site = JSON.parse(process.env.SITE);
 const keyOf = (role) => gateway.token({ role, iss: "supabase" }, JWT_SECRET);
-
-/** The claims of a signed-in user. */
-function claimsOf(user, tenant, permissions = ["tenant.admin"]) {
-  const exp = Math.floor(Date.now() / 1000) + 3600;
-  return { role: "authenticated", aud: "authenticated", sub: user, tenant_id: tenant, permissions, exp };
-}
 
 async function open() {
   const { url, stop } = await gateway.start(JWT_SECRET);

@@ -48,7 +48,7 @@ fn server() -> &'static Server {
 
 /// A database in an earlier version.
 #[track_caller]
-fn database_of(version: &str, prepare: impl FnOnce(&mut Client)) -> Database {
+pub fn database_of(version: &str, prepare: impl FnOnce(&mut Client)) -> Database {
     let database = server().empty_database();
     let mut client = database.client();
     create_supabase_roles(&mut client);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use plugin_webhooks_kit::find_program;
 
 use crate::workspace::{run, step};
 
@@ -71,7 +72,7 @@ pub fn prepare_clients() -> Result<()> {
     // By program, not by package: Node.js of another source is as good, and Debian's would not fit beside it.
     let mut missing: Vec<&str> = TO_RUN_CLIENTS
         .iter()
-        .filter(|(program, _)| !is_program(program))
+        .filter(|(program, _)| find_program(program).is_none())
         .map(|(_, package)| *package)
         .collect();
     if !python_has_venv() {
@@ -86,14 +87,6 @@ pub fn prepare_clients() -> Result<()> {
         missing.join(", ")
     );
     install(&missing)
-}
-
-fn is_program(name: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        // Where Debian keeps servers; not on everybody's PATH.
-        .chain([PathBuf::from("/usr/sbin")])
-        .any(|dir| dir.join(name).is_file())
 }
 
 fn is_debian() -> bool {

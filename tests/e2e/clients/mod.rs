@@ -2,14 +2,16 @@
 //! What they do is in `tests/clients`, each promise there a test of its own.
 
 mod examples;
+mod node_postgres;
+mod psycopg;
 mod supabase_js;
 
 use std::fmt::Write as _;
 
 use plugin_webhooks_kit::postgres::Client;
 use plugin_webhooks_kit::{
-    Database, Receiver, create_tracked_table, execute, former_system, project, run_client,
-    run_example, shared_server, text,
+    Database, Pgbouncer, Receiver, create_tracked_table, execute, former_system, project,
+    run_client, run_example, shared_server, text,
 };
 
 const SECRET: &str = "the secret of desk ä€";
@@ -86,7 +88,12 @@ impl Site {
             write!(description, "\"{name}\": \"{value}\", ").expect("write to a string");
         }
         let interface = interface(&mut dba);
-        write!(description, "{interface}}}").expect("write to a string");
+        // A host knows its users; the tests in Rust make them.
+        let known = text(
+            &mut dba,
+            "select (to_regclass('auth.users') is not null)::text",
+        );
+        write!(description, "\"users_are_known\": {known}, {interface}}}").expect("write");
         Site {
             database,
             receiver,
@@ -97,6 +104,18 @@ impl Site {
     #[track_caller]
     fn run(&self, script: &str) {
         run_client(&self.database, script, &[("SITE", &self.description)]);
+    }
+
+    /// The same through pgbouncer.
+    #[track_caller]
+    fn run_pooled(&self, script: &str) {
+        let bouncer = Pgbouncer::in_front_of(&self.database);
+        let port = bouncer.port().to_string();
+        run_client(
+            &self.database,
+            script,
+            &[("SITE", &self.description), ("PGPORT", &port)],
+        );
     }
 
     #[track_caller]

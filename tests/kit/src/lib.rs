@@ -11,6 +11,7 @@ mod catalog;
 mod clients;
 mod database;
 mod dns;
+mod pgbouncer;
 mod project;
 mod receiver;
 mod server;
@@ -27,6 +28,7 @@ pub use catalog::{assert_same_lines, catalog};
 pub use clients::{CLIENTS_VARIABLE, NO_CLIENTS_VARIABLE, run_client, run_example};
 pub use database::Database;
 pub use dns::{Dns, Records};
+pub use pgbouncer::{Pgbouncer, find_program};
 pub use project::{
     HOST_SCHEMA, TAKE_OVER_WARNINGS, create_tracked_table, former_system, load_former_system,
     project, project_with_items, shared_server,

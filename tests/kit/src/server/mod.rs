@@ -9,5 +9,6 @@ mod process;
 mod volumes;
 
 pub use builder::ServerBuilder;
+pub(crate) use builder::free_port;
 pub use handle::{PsqlOutput, Server};
 pub use process::StopMode;

@@ -150,7 +150,12 @@ impl Tree {
 
     /// A program of the tree as the user who owns the servers' files.
     pub(crate) fn server_program(&self, name: &str) -> Command {
-        let mut command = self.0.account.command(&self.bin_dir().join(name));
+        self.server_command(&self.bin_dir().join(name))
+    }
+
+    /// Any program as that user.
+    pub(crate) fn server_command(&self, program: &Path) -> Command {
+        let mut command = self.0.account.command(program);
         command.current_dir(&self.0.root).stdin(Stdio::null());
         command
     }
