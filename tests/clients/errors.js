@@ -50,7 +50,8 @@ const right = (more = {}) => ({
 const BACKEND = ["rpc_register_plugin", "rpc_process_plugin_deliveries"];
 const OPEN_TO_PARTNERS = "rpc_plugin_ingest_webhook";
 const OF_ADMINS = site.functions.filter((name) => !BACKEND.includes(name) && name !== OPEN_TO_PARTNERS);
-const wrong = (client, name, more, code, status) => refused(client.rpc(name, { ...right()[name], ...more }), code, status);
+const wrong = (client, name, more, code, status) =>
+  refused(client.rpc(name, { ...right()[name], ...more }), code, status);
 
 test("who may not call is told so: 401 without a session, 403 with one", async () => {
   for (const name of [...BACKEND, ...OF_ADMINS]) await wrong(project.anon, name, {}, "42501", 401);
@@ -81,8 +82,13 @@ test("a required argument that is null is an error, whichever it is", async () =
     rpc_install_plugin: ["p_tenant_id", "p_plugin_key"],
     rpc_update_plugin_installation: ["p_tenant_id", "p_installation_id"],
     rpc_uninstall_plugin: ["p_tenant_id", "p_installation_id"],
-    rpc_upsert_plugin_webhook_subscription:
-      ["p_tenant_id", "p_installation_id", "p_table_schema", "p_table_name", "p_operations"],
+    rpc_upsert_plugin_webhook_subscription: [
+      "p_tenant_id",
+      "p_installation_id",
+      "p_table_schema",
+      "p_table_name",
+      "p_operations",
+    ],
     rpc_delete_plugin_webhook_subscription: ["p_tenant_id", "p_subscription_id"],
   };
   for (const [name, names] of Object.entries(required)) {

@@ -30,7 +30,7 @@ test("parameters of every type, and what comes back", async () => {
     valueOf({ text: INSTALL, values: [site.tenant, "desk", null, config] }),
   );
   const row = await asUser(client, someAdmin(), async () => {
-    const values = [site.tenant, installation, ["INSERT", "UPDATE"], ["a, \"b\" {}", "ä"], true];
+    const values = [site.tenant, installation, ["INSERT", "UPDATE"], ['a, "b" {}', "ä"], true];
     const text = `select rpc_upsert_plugin_webhook_subscription(p_tenant_id => $1, p_installation_id => $2,
       p_table_schema => 'public', p_table_name => 'items', p_operations => $3, p_changed_fields_allowlist => $4,
       p_include_payload => $5)`;
@@ -39,7 +39,7 @@ test("parameters of every type, and what comes back", async () => {
     return (await client.query(view, [installation])).rows[0];
   });
   assert.deepEqual(row.operations, ["INSERT", "UPDATE"]);
-  assert.deepEqual(row.changed_fields_allowlist, ["a, \"b\" {}", "ä"]);
+  assert.deepEqual(row.changed_fields_allowlist, ['a, "b" {}', "ä"]);
   assert.equal(row.include_payload, true);
   assert.ok(row.created_at instanceof Date);
   const stored = await asUser(client, someAdmin(), () =>
@@ -58,7 +58,10 @@ test("parameters of every type, and what comes back", async () => {
 test("an error has the fields of PostgreSQL", async () => {
   const values = [site.tenant, "desk", null, { webhook_url: "ftp://a" }];
   const call = asUser(client, someAdmin(), () => client.query(INSTALL, values));
-  await assert.rejects(call, (error) => error.code === "22023" && error.severity === "ERROR" && /^webhook_url: /.test(error.hint));
+  await assert.rejects(
+    call,
+    (error) => error.code === "22023" && error.severity === "ERROR" && /^webhook_url: /.test(error.hint),
+  );
 });
 
 test("one prepared statement serves every role and tenant, each with its own rows", async () => {
@@ -92,17 +95,25 @@ test("after DISCARD ALL a session goes on", async () => {
 
 test("every isolation level", async () => {
   for (const level of ["repeatable read", "serializable"]) {
-    const seen = await asUser(client, someAdmin(), async () => {
-      await client.query("select rpc_install_plugin($1, 'desk')", [site.tenant]);
-      return (await client.query("select plugin_key from v_plugin_installations where plugin_key = 'desk'")).rows;
-    }, level);
+    const seen = await asUser(
+      client,
+      someAdmin(),
+      async () => {
+        await client.query("select rpc_install_plugin($1, 'desk')", [site.tenant]);
+        return (await client.query("select plugin_key from v_plugin_installations where plugin_key = 'desk'")).rows;
+      },
+      level,
+    );
     assert.equal(seen.length, 1, level);
   }
 });
 
 test("a call that fails in a savepoint leaves the rest of the transaction alone", async () => {
   const id = await asUser(client, someAdmin(), async () => {
-    for (const [key, code] of [["unheard_of", "P0001"], ["", "23514"]]) {
+    for (const [key, code] of [
+      ["unheard_of", "P0001"],
+      ["", "23514"],
+    ]) {
       await client.query("savepoint s");
       await assert.rejects(client.query(INSTALL, [site.tenant, key, null, null]), { code });
       await client.query("rollback to savepoint s");

@@ -27,7 +27,9 @@ const STATE = `select pg_backend_pid() as pid, current_user as role,
 
 /** The next client of the same session has no role, no claims, no tenant, and sees nothing. */
 async function assertNothingIsLeft(pid) {
-  const { rows: [state] } = await second.query(STATE);
+  const {
+    rows: [state],
+  } = await second.query(STATE);
   assert.deepEqual(state, { pid, role: "authenticator", claims: "", tenant: "" });
   // The same user with a token that names no tenant: a tenant of the session's would let the rows be seen.
   const { tenant_id, ...claims } = admin();
@@ -37,10 +39,14 @@ async function assertNothingIsLeft(pid) {
 
 test("no call leaves its tenant to the next client of the session", async () => {
   const installation = await asUser(first, admin(), async () => {
-    const { rows: [{ id }] } = await first.query(INSTALL, [site.tenant, "pooled", null, null]);
+    const {
+      rows: [{ id }],
+    } = await first.query(INSTALL, [site.tenant, "pooled", null, null]);
     return id;
   });
-  const { rows: [{ pid }] } = await first.query(STATE);
+  const {
+    rows: [{ pid }],
+  } = await first.query(STATE);
   await assertNothingIsLeft(pid);
   let subscription;
   const subscribe = "select rpc_upsert_plugin_webhook_subscription($1, $2, 'public', 'items', $3)";
@@ -63,13 +69,18 @@ test("no call leaves its tenant to the next client of the session", async () => 
 });
 
 test("nor does one that fails, rolls back or is cancelled", async () => {
-  const { rows: [{ pid }] } = await first.query(STATE);
+  const {
+    rows: [{ pid }],
+  } = await first.query(STATE);
   for (const [values, code] of [
     [[site.tenant, "unheard_of", null, null], "P0001"],
     [[site.tenant, "", null, null], "23514"],
     [[site.other_tenant, "pooled", null, null], "42501"],
   ]) {
-    await assert.rejects(asUser(first, admin(), () => first.query(INSTALL, values)), { code });
+    await assert.rejects(
+      asUser(first, admin(), () => first.query(INSTALL, values)),
+      { code },
+    );
     await assertNothingIsLeft(pid);
   }
   const call = asUser(first, admin(), async () => {
@@ -87,23 +98,30 @@ test("nor does one that fails, rolls back or is cancelled", async () => {
   await assertNothingIsLeft(pid);
 });
 
-test("200 calls at once, each of a tenant of its own, and each sees its own", { skip: site.users_are_known }, async () => {
-  const pool = new Pool({ max: 200 });
-  async function call() {
-    const tenant = randomUUID();
-    const client = await pool.connect();
-    try {
-      return await asUser(client, claimsOf(randomUUID(), tenant), async () => {
-        await client.query(INSTALL, [tenant, "pooled", null, { webhook_url: site.receiver }]);
-        const { rows } = await client.query(`select tenant_id, pg_backend_pid() as pid from v_plugin_installations`);
-        assert.deepEqual(rows.map((row) => row.tenant_id), [tenant]);
-        return rows[0].pid;
-      });
-    } finally {
-      client.release();
+test(
+  "200 calls at once, each of a tenant of its own, and each sees its own",
+  { skip: site.users_are_known },
+  async () => {
+    const pool = new Pool({ max: 200 });
+    async function call() {
+      const tenant = randomUUID();
+      const client = await pool.connect();
+      try {
+        return await asUser(client, claimsOf(randomUUID(), tenant), async () => {
+          await client.query(INSTALL, [tenant, "pooled", null, { webhook_url: site.receiver }]);
+          const { rows } = await client.query(`select tenant_id, pg_backend_pid() as pid from v_plugin_installations`);
+          assert.deepEqual(
+            rows.map((row) => row.tenant_id),
+            [tenant],
+          );
+          return rows[0].pid;
+        });
+      } finally {
+        client.release();
+      }
     }
-  }
-  const pids = new Set(await Promise.all(Array.from({ length: 200 }, call)));
-  await pool.end();
-  assert.ok(pids.size > 1 && pids.size <= 5, `${pids.size} sessions served 200 clients`);
-});
+    const pids = new Set(await Promise.all(Array.from({ length: 200 }, call)));
+    await pool.end();
+    assert.ok(pids.size > 1 && pids.size <= 5, `${pids.size} sessions served 200 clients`);
+  },
+);

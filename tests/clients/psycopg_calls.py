@@ -65,7 +65,8 @@ class Calls(unittest.TestCase):
             for binary in (False, True):
                 with admin.cursor(binary=binary) as cursor:
                     cursor.execute(
-                        """select s.id, s.operations, s.changed_fields_allowlist, s.include_payload, s.created_at, i.config
+                        """select s.id, s.operations, s.changed_fields_allowlist, s.include_payload, s.created_at,
+                                  i.config
                            from v_plugin_webhook_subscriptions s
                            join v_plugin_installations i on i.id = s.plugin_installation_id where s.id = %s""",
                         [subscription],

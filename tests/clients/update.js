@@ -32,7 +32,9 @@ test("prepared statements live through ALTER EXTENSION UPDATE", async () => {
       await valueOf(statement("update", "select rpc_update_plugin_installation($1, $2, $3)", tenant, id, "disabled"));
       const subscribe = "select rpc_upsert_plugin_webhook_subscription($1, $2, 'public', 'items', $3)";
       const subscription = await valueOf(statement("subscribe", subscribe, tenant, id, ["INSERT"]));
-      await valueOf(statement("unsubscribe", "select rpc_delete_plugin_webhook_subscription($1, $2)", tenant, subscription));
+      await valueOf(
+        statement("unsubscribe", "select rpc_delete_plugin_webhook_subscription($1, $2)", tenant, subscription),
+      );
       const installations = "select id, status from v_plugin_installations where plugin_key = $1";
       const { rows } = await client.query(statement("installations", installations, "desk"));
       assert.deepEqual(rows, [{ id, status: "disabled" }]);
@@ -43,9 +45,13 @@ test("prepared statements live through ALTER EXTENSION UPDATE", async () => {
   const dba = new Client({ user: "postgres" });
   await dba.connect();
   const versions = "select extversion from pg_extension where extname = 'plugin_webhooks'";
-  const { rows: [before] } = await dba.query(versions);
+  const {
+    rows: [before],
+  } = await dba.query(versions);
   await dba.query("alter extension plugin_webhooks update");
-  const { rows: [after] } = await dba.query(versions);
+  const {
+    rows: [after],
+  } = await dba.query(versions);
   await dba.end();
   assert.notEqual(after.extversion, before.extversion);
   await round();

@@ -31,7 +31,9 @@ before(async () => {
   for (const key of keys) {
     await ok(project.service.rpc("rpc_register_plugin", { p_key: key, p_name: key }));
     const p_config = { webhook_url: site.receiver };
-    const id = await ok(project.admin.rpc("rpc_install_plugin", { p_tenant_id: site.tenant, p_plugin_key: key, p_config }));
+    const id = await ok(
+      project.admin.rpc("rpc_install_plugin", { p_tenant_id: site.tenant, p_plugin_key: key, p_config }),
+    );
     const table = { p_tenant_id: site.tenant, p_installation_id: id, p_table_schema: "public", p_table_name: "items" };
     await ok(project.admin.rpc("rpc_upsert_plugin_webhook_subscription", { ...table, p_operations: ["INSERT"] }));
   }
@@ -41,7 +43,11 @@ before(async () => {
 });
 after(() => project.stop());
 
-const ours = (client, columns) => client.from("v_plugins").select(columns).in("key", [...keys, "client_idle"]);
+const ours = (client, columns) =>
+  client
+    .from("v_plugins")
+    .select(columns)
+    .in("key", [...keys, "client_idle"]);
 
 test("every view has the columns that callers rely on, in their order", async () => {
   for (const [view, columns] of Object.entries(COLUMNS)) {
@@ -56,7 +62,10 @@ test("every view has the columns that callers rely on, in their order", async ()
 test("everybody sees the active plugins, and nobody the others", async () => {
   for (const client of [project.anon, project.member, project.otherAdmin, project.admin]) {
     const rows = await ok(ours(client, "key").order("key"));
-    assert.deepEqual(rows.map((row) => row.key), keys);
+    assert.deepEqual(
+      rows.map((row) => row.key),
+      keys,
+    );
   }
 });
 
@@ -65,7 +74,10 @@ test("an admin sees the tenant's rows in every view, and nobody else sees any of
   for (const view of OF_TENANTS) {
     const rows = await ok(project.admin.from(view).select("tenant_id"));
     assert.ok(rows.length > 0, `the admin sees no row of ${view}`);
-    assert.ok(rows.every((row) => row.tenant_id === site.tenant), view);
+    assert.ok(
+      rows.every((row) => row.tenant_id === site.tenant),
+      view,
+    );
     for (const client of [project.anon, project.member, nobody]) {
       assert.deepEqual(await ok(client.from(view).select()), [], view);
     }
@@ -76,7 +88,11 @@ test("an admin sees the tenant's rows in every view, and nobody else sees any of
 
 test("nobody but the functions writes, and no view is a way around them", async () => {
   for (const view of Object.keys(site.views)) {
-    for (const [client, status] of [[project.admin, 403], [project.service, 403], [project.anon, 401]]) {
+    for (const [client, status] of [
+      [project.admin, 403],
+      [project.service, 403],
+      [project.anon, 401],
+    ]) {
       // PostgreSQL says of a view over several tables that it cannot be changed at all, before it asks who wants to.
       const simple = view === "v_plugins" || view === "v_audit_entity_changes";
       const answer = simple ? ["42501", status] : ["55000", 500];
@@ -89,7 +105,8 @@ test("nobody but the functions writes, and no view is a way around them", async 
 });
 
 test("one row, or none, is what a caller asks for", async () => {
-  const installations = (key) => project.admin.from("v_plugin_installations").select("plugin_key").eq("plugin_key", key);
+  const installations = (key) =>
+    project.admin.from("v_plugin_installations").select("plugin_key").eq("plugin_key", key);
   assert.deepEqual(await ok(installations("client_a").single()), { plugin_key: "client_a" });
   assert.deepEqual(await ok(installations("client_a").maybeSingle()), { plugin_key: "client_a" });
   assert.equal(await ok(installations("client_z").maybeSingle()), null);
@@ -135,5 +152,8 @@ test("the types of a row are JSON's", async () => {
   assert.equal(change.new_data.title, "one");
   assert.ok(Math.abs(Date.now() - Date.parse(change.created_at)) < 600_000, change.created_at);
   const subscriptions = await ok(project.admin.from("v_plugin_webhook_subscriptions").select("operations"));
-  assert.deepEqual(subscriptions.map((row) => row.operations), [["INSERT"], ["INSERT"], ["INSERT"]]);
+  assert.deepEqual(
+    subscriptions.map((row) => row.operations),
+    [["INSERT"], ["INSERT"], ["INSERT"]],
+  );
 });
