@@ -12,9 +12,10 @@ CREATE OR REPLACE FUNCTION plugin_webhooks.refused_installations()
     LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'refused_installations_wrapper';
 COMMENT ON FUNCTION plugin_webhooks.refused_installations() IS
-    'Installations whose webhook_url the address policy would refuse as it is written: plain http, or an address that '
-    'is not public and that plugin_webhooks.allowed_networks does not open. Names are not resolved. Executable by the '
-    'owner only.';
+    'Installed installations that nothing can be sent to, and why: no usable webhook_url, headers that cannot be sent, '
+    'or a URL that the address policy refuses as it is written (plain http, or an address that is not public and that '
+    'plugin_webhooks.allowed_networks does not open). Names are not resolved. What names no webhook_url and has no '
+    'subscription is left out. Executable by the owner only.';
 
 CREATE OR REPLACE FUNCTION plugin_webhooks.release_claims() RETURNS void
     LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp

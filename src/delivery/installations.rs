@@ -1,8 +1,10 @@
-//! What the queue needs to know of the installations whose deliveries were claimed. Interprets nothing.
+//! What the queue needs to know of the installations whose deliveries were claimed, and where they go.
 
 use pgrx::{Uuid, pg_sys};
+use plugin_webhooks_core::endpoint::{self, Endpoint, MAX_READ_CONFIG_BYTES, Unusable};
 
 use crate::limits::{ShortText, StoredConfig};
+use crate::pg::BoundedJsonb;
 use crate::{pg, tables};
 
 const INSTALLATIONS: &str = include_str!("sql/installations.sql");
@@ -50,4 +52,15 @@ pub fn read(ids: Vec<Uuid>, known: Vec<Option<String>>) -> Vec<Installation> {
             })
         })
     })
+}
+
+/// Where an installation with this configuration receives its deliveries, or why it can get none.
+pub fn endpoint(config: Option<StoredConfig>) -> Result<Endpoint, Unusable> {
+    match config {
+        Some(BoundedJsonb(None)) => Err(Unusable::BadSetting(format!(
+            "config is longer than {MAX_READ_CONFIG_BYTES} bytes"
+        ))),
+        Some(BoundedJsonb(config)) => endpoint::read_stored(config.as_deref()),
+        None => endpoint::read_stored(None),
+    }
 }

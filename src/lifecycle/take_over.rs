@@ -1,13 +1,12 @@
 //! What taking a database over needs beyond the install script: deliveries that the former system has
-//! in flight, URLs that the address policy refuses, statements as the owner of a table, grants that a dump carries.
+//! in flight, installations that nothing can be sent to, statements as the owner of a table, grants that a dump carries.
 
 use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::prelude::*;
 use pgrx::{Uuid, name};
 use plugin_webhooks_core::address_policy::AllowedNetworks;
-use plugin_webhooks_core::endpoint;
 
-use crate::delivery::queue;
+use crate::delivery::{installations, queue};
 use crate::error::{Error, Result};
 use crate::limits::StoredConfig;
 use crate::tables;
@@ -35,21 +34,28 @@ fn settle_pg_net() -> i64 {
     i64::try_from(queue::settle_pg_net(answered)).unwrap_or(i64::MAX)
 }
 
+/// The installed ones with their configuration. What names no URL and subscribes to nothing only receives.
+const INSTALLED: &str = "
+    SELECT i.id, i.config FROM int.plugin_installations AS i
+    WHERE i.status = 'installed'
+      AND (pg_catalog.jsonb_typeof(i.config) NOT IN ('null', 'object') OR i.config ? 'webhook_url'
+           OR EXISTS (SELECT FROM int.plugin_webhook_subscriptions AS s WHERE s.plugin_installation_id = i.id))
+    ORDER BY i.id";
+
 #[pg_extern(sql = false)]
 fn refused_installations()
 -> TableIterator<'static, (name!(installation_id, Uuid), name!(reason, String))> {
     let allowed = AllowedNetworks::parse(&settings::worker().allowed_networks).unwrap_or_default();
-    let stored = tables::INSTALLATIONS.rows(
-        "SELECT i.id, i.config FROM int.plugin_installations AS i ORDER BY i.id",
-        |row| {
-            let config = row.get::<StoredConfig>(2)?.and_then(|config| config.0);
-            Ok((row.get::<Uuid>(1)?, config))
-        },
-    );
-    let refused = stored.into_iter().filter_map(move |(id, config)| {
-        let endpoint = endpoint::read_stored(config.as_deref()).ok()?;
-        let reason = endpoint.refused_as_written(&allowed)?;
-        Some((id?, reason.to_string()))
+    let installed = tables::INSTALLATIONS.rows(INSTALLED, |row| {
+        let endpoint = installations::endpoint(row.get::<StoredConfig>(2)?);
+        Ok((row.get::<Uuid>(1)?, endpoint))
+    });
+    let refused = installed.into_iter().filter_map(move |(id, endpoint)| {
+        let reason = match endpoint {
+            Ok(endpoint) => endpoint.refused_as_written(&allowed)?.to_string(),
+            Err(unusable) => unusable.to_string(),
+        };
+        Some((id?, reason))
     });
     TableIterator::new(refused.collect::<Vec<_>>())
 }

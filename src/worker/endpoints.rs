@@ -5,11 +5,10 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use pgrx::Uuid;
-use plugin_webhooks_core::endpoint::{self, Endpoint, MAX_READ_CONFIG_BYTES, Unusable};
+use plugin_webhooks_core::endpoint::{Endpoint, Unusable};
 
 use crate::delivery::installations;
-use crate::limits::StoredConfig;
-use crate::pg::{BoundedJsonb, BoundedText};
+use crate::pg::BoundedText;
 
 /// Installations remembered at most; then it starts again.
 const MOST: usize = 1_000;
@@ -61,7 +60,7 @@ impl Endpoints {
                 Some(BoundedText(None)) => SecretRef::TooLong,
             };
             if let Some(config) = found.config {
-                let endpoint = Rc::new(read(config));
+                let endpoint = Rc::new(installations::endpoint(config));
                 let version = found.version;
                 self.known.insert(found.id, Known { version, endpoint });
             }
@@ -77,15 +76,5 @@ impl Endpoints {
             }
         }
         targets
-    }
-}
-
-fn read(config: Option<StoredConfig>) -> Result<Endpoint, Unusable> {
-    match config {
-        Some(BoundedJsonb(None)) => Err(Unusable::BadSetting(format!(
-            "config is longer than {MAX_READ_CONFIG_BYTES} bytes"
-        ))),
-        Some(BoundedJsonb(config)) => endpoint::read_stored(config.as_deref()),
-        None => endpoint::read_stored(None),
     }
 }
