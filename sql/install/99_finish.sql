@@ -32,6 +32,18 @@ BEGIN
 END
 $$;
 
+-- What the former owner says about an object stays, also over an update.
+DO $$
+DECLARE
+    kept record;
+BEGIN
+    FOR kept IN SELECT r.statement FROM plugin_webhooks.replaced AS r
+                WHERE r.step = 9 AND r.statement NOT LIKE '% IS NULL' LOOP
+        EXECUTE kept.statement;
+    END LOOP;
+END
+$$;
+
 -- After a take-over: no DROP EXTENSION by surprise, and what the administrator should know.
 DO $$
 DECLARE
@@ -48,24 +60,39 @@ BEGIN
             ALTER EXTENSION plugin_webhooks DROP VIEW audit.hand_back_before_drop_extension;
         END IF;
         SELECT pg_catalog.string_agg(
-                   pg_catalog.format('installation %s: %s', r.installation_id, r.reason), E'\n'
-                   ORDER BY r.installation_id)
-        INTO refused FROM plugin_webhooks.refused_installations() AS r;
+                   CASE WHEN r.position <= 5
+                       THEN pg_catalog.format('installation %s: %s', r.installation_id, r.reason) END, E'\n'
+                   ORDER BY r.position)
+               || CASE WHEN pg_catalog.count(*) > 5
+                      THEN pg_catalog.format(E'\nand %s more', pg_catalog.count(*) - 5) ELSE '' END
+        INTO refused
+        FROM (
+            SELECT f.installation_id, f.reason, pg_catalog.row_number() OVER (ORDER BY f.installation_id) AS position
+            FROM plugin_webhooks.refused_installations() AS f
+        ) AS r;
         IF refused IS NOT NULL THEN
-            RAISE WARNING 'the address policy refuses the webhook_url of installations that were taken over'
+            RAISE WARNING 'nothing can be sent to some of the installations that were taken over'
                 USING DETAIL = refused,
-                      HINT = 'List their networks in plugin_webhooks.allowed_networks, or have the URLs changed. '
-                             'SELECT * FROM plugin_webhooks.refused_installations() lists them again.';
+                      HINT = 'List their networks in plugin_webhooks.allowed_networks, or have their configuration '
+                             'changed: SELECT * FROM plugin_webhooks.refused_installations()';
         END IF;
-        SELECT pg_catalog.string_agg(n.statement, E'\n' ORDER BY n.object, n.statement)
-        INTO extras FROM plugin_webhooks.not_in_dumps AS n
-        WHERE n.kind IN ('index', 'trigger', 'policy', 'constraint')
-          -- Triggers on the host's tables stand for these.
-          AND n.statement NOT LIKE '% FOREIGN KEY %';
+        SELECT pg_catalog.string_agg(
+                   pg_catalog.format('%s %s', k.number, CASE WHEN k.number = 1 THEN k.kind ELSE k.plural END), ', '
+                   ORDER BY k.kind)
+        INTO extras
+        FROM (
+            SELECT n.kind, CASE n.kind WHEN 'index' THEN 'indexes' WHEN 'policy' THEN 'policies' ELSE n.kind || 's' END
+                       AS plural,
+                   pg_catalog.count(*) AS number
+            FROM plugin_webhooks.not_in_dumps AS n
+            WHERE n.kind IN ('index', 'trigger', 'policy', 'constraint')
+              -- Triggers on the host's tables stand for these.
+              AND n.statement NOT LIKE '% FOREIGN KEY %'
+            GROUP BY n.kind
+        ) AS k;
         IF extras IS NOT NULL THEN
-            RAISE WARNING 'pg_dump does not carry everything that was on the tables'
-                USING DETAIL = extras,
-                      HINT = 'Keep the statements of plugin_webhooks.not_in_dumps with each dump.';
+            RAISE WARNING 'pg_dump no longer carries what was added to the tables: %', extras
+                USING HINT = 'SELECT statement FROM plugin_webhooks.not_in_dumps lists them, to keep with each dump.';
         END IF;
     END IF;
 END

@@ -131,7 +131,10 @@ BEGIN
     JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = c.oid
     JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = d.adnum AND a.attgenerated = '';
     FOR actual IN
-        SELECT t.tgrelid::regclass AS relation, t.tgname, pg_catalog.pg_get_triggerdef(t.oid) AS definition
+        SELECT t.tgrelid::regclass AS relation, t.tgname, pg_catalog.pg_get_triggerdef(t.oid) AS definition,
+               CASE t.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' WHEN 'A' THEN 'ENABLE ALWAYS' END
+                   AS state,
+               pg_catalog.obj_description(t.oid, 'pg_trigger') AS comment
         FROM pg_catalog.pg_trigger AS t
         WHERE NOT t.tgisinternal
           AND EXISTS (SELECT FROM plugin_webhooks.found AS f WHERE f.note = 'table' AND f.oid = t.tgrelid)
@@ -142,14 +145,25 @@ BEGIN
                                  pg_catalog.to_regclass('int.plugin_installations')))
     LOOP
         INSERT INTO plugin_webhooks.replaced VALUES (4, actual.relation::text, actual.definition);
+        INSERT INTO plugin_webhooks.replaced
+        SELECT 10, actual.relation::text, s.statement
+        FROM (VALUES
+            (pg_catalog.format('ALTER TABLE %s %s TRIGGER %I', actual.relation, actual.state, actual.tgname),
+                actual.state IS NOT NULL),
+            (pg_catalog.format('COMMENT ON TRIGGER %I ON %s IS %L', actual.tgname, actual.relation, actual.comment),
+                actual.comment IS NOT NULL)
+        ) AS s (statement, needed)
+        WHERE s.needed;
         EXECUTE pg_catalog.format('DROP TRIGGER %I ON %s', actual.tgname, actual.relation);
     END LOOP;
     FOR actual IN
-        SELECT c.oid::regclass AS relation, p.policyname, p.permissive, p.cmd, p.qual, p.with_check, r.roles
+        SELECT c.oid::regclass AS relation, p.policyname, p.permissive, p.cmd, p.qual, p.with_check, r.roles,
+               pg_catalog.obj_description(x.oid, 'pg_policy') AS comment
         FROM plugin_webhooks.found AS f
         JOIN pg_catalog.pg_class AS c ON f.note = 'table' AND c.oid = f.oid
         JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
         JOIN pg_catalog.pg_policies AS p ON p.schemaname = n.nspname AND p.tablename = c.relname
+        JOIN pg_catalog.pg_policy AS x ON x.polrelid = c.oid AND x.polname = p.policyname
         CROSS JOIN LATERAL (
             SELECT pg_catalog.string_agg(
                        CASE x.name WHEN 'public' THEN 'PUBLIC' ELSE pg_catalog.quote_ident(x.name) END, ', ') AS roles
@@ -163,6 +177,10 @@ BEGIN
                 actual.policyname, actual.relation, actual.permissive, actual.cmd, actual.roles)
             || coalesce(' USING (' || actual.qual || ')', '')
             || coalesce(' WITH CHECK (' || actual.with_check || ')', ''));
+        IF actual.comment IS NOT NULL THEN
+            INSERT INTO plugin_webhooks.replaced VALUES (10, actual.relation::text, pg_catalog.format(
+                'COMMENT ON POLICY %I ON %s IS %L', actual.policyname, actual.relation, actual.comment));
+        END IF;
         EXECUTE pg_catalog.format('DROP POLICY %I ON %s', actual.policyname, actual.relation);
     END LOOP;
     INSERT INTO plugin_webhooks.replaced
@@ -200,6 +218,21 @@ BEGIN
     JOIN pg_catalog.pg_class AS c ON f.note = 'table' AND c.oid = f.oid
     JOIN (VALUES (true, true, 'FORCE'::text), (false, false, 'DISABLE')) AS s (forced, value, word)
       ON CASE WHEN s.forced THEN c.relforcerowsecurity ELSE c.relrowsecurity END = s.value;
+    -- Comments of the owner's own stay: install/99_finish.sql puts them back over those of the extension.
+    INSERT INTO plugin_webhooks.replaced
+    SELECT 9, o.name, pg_catalog.format('COMMENT ON %s %s IS %s', o.kind, o.name,
+               coalesce(pg_catalog.quote_literal(o.comment), 'NULL'))
+    FROM (
+        SELECT pg_catalog.upper(f.note) AS kind, f.name, pg_catalog.obj_description(f.oid,
+                   CASE f.note WHEN 'function' THEN 'pg_proc' ELSE 'pg_class' END::name) AS comment
+        FROM plugin_webhooks.found AS f WHERE f.note IN ('table', 'view', 'function')
+        UNION ALL
+        SELECT 'COLUMN', pg_catalog.format('%s.%I', f.name, a.attname),
+               pg_catalog.col_description(a.attrelid, a.attnum)
+        FROM plugin_webhooks.found AS f
+        JOIN pg_catalog.pg_attribute AS a
+          ON f.note IN ('table', 'view') AND a.attrelid = f.oid AND a.attnum > 0 AND NOT a.attisdropped
+    ) AS o;
 
     -- And now they are the extension's.
     FOR actual IN SELECT f.note, f.oid::regclass AS relation FROM plugin_webhooks.found AS f

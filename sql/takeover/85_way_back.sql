@@ -23,14 +23,49 @@ CREATE OR REPLACE FUNCTION plugin_webhooks.release_claims() RETURNS void
 COMMENT ON FUNCTION plugin_webhooks.release_claims() IS
     'Returns every delivery with status sending to the queue. Called by hand_back(). Executable by the owner only.';
 
+CREATE OR REPLACE FUNCTION plugin_webhooks.missing_for_hand_back() RETURNS TABLE (object text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    BEGIN ATOMIC
+    SELECT pg_catalog.format('function %s.%s()', f.schema_name, f.name)
+        || CASE f.schema_name WHEN 'net' THEN ' of extension pg_net' ELSE '' END
+    FROM plugin_webhooks.replaced AS r
+    -- PostgreSQL does not look into a body before it runs: there it is pg_net alone.
+    CROSS JOIN LATERAL pg_catalog.regexp_matches(r.statement, CASE r.step
+        WHEN 1 THEN '\m(net)\.([a-z_][a-z0-9_]*)\s*\('
+        WHEN 3 THEN '\m([a-z_][a-z0-9_]*)\.([a-z_][a-z0-9_]*)\(' END, 'g') AS m (found)
+    CROSS JOIN LATERAL (SELECT m.found[1] AS schema_name, m.found[2] AS name) AS f
+    WHERE r.step IN (1, 3) AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+        WHERE n.nspname = f.schema_name AND p.proname = f.name)
+    UNION
+    SELECT 'role ' || g.role
+    FROM plugin_webhooks.replaced AS r
+    CROSS JOIN LATERAL (
+        SELECT pg_catalog."substring"(r.statement, '^(?:GRANT|ALTER) .* TO ("(?:[^"]|"")+"|[^" ]+)$') AS role
+    ) AS g
+    WHERE r.step IN (1, 2, 6, 8) AND g.role <> 'PUBLIC' AND pg_catalog.to_regrole(g.role) IS NULL
+    ORDER BY 1;
+    END;
+COMMENT ON FUNCTION plugin_webhooks.missing_for_hand_back() IS
+    'What the former system needs and this database has no more: hand_back() stops where there is any. Executable by '
+    'the owner only.';
+
 CREATE OR REPLACE FUNCTION plugin_webhooks.hand_back() RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
     extension CONSTANT oid := (SELECT e.oid FROM pg_catalog.pg_extension AS e WHERE e.extname = 'plugin_webhooks');
     data      CONSTANT oid[] := (SELECT e.extconfig FROM pg_catalog.pg_extension AS e WHERE e.oid = extension);
+    missing   CONSTANT text[] := ARRAY(SELECT m.object FROM plugin_webhooks.missing_for_hand_back() AS m);
     member    record;
 BEGIN
+    IF missing <> '{}' THEN
+        RAISE EXCEPTION 'cannot hand back: the former system needs %', missing[1]
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = pg_catalog.array_to_string(missing, E'\n'),
+                  HINT = 'Make what is missing (CREATE EXTENSION pg_net for functions of schema net), and run the '
+                         'statement again. Nothing was changed.';
+    END IF;
     -- As at the take-over: host tables first, then in the order in which applications write.
     FOR member IN
         SELECT t.tgrelid::regclass AS relation

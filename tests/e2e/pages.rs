@@ -123,10 +123,9 @@ fn paused(client: &mut Client) -> Option<String> {
     value(client, "select paused_because from plugin_webhooks.health")
 }
 
-#[test]
-fn taking_over() {
+/// A stand-in for pg_net that owns what the fixture made.
+fn site_with_pg_net() -> Site {
     let site = Site::in_tree(&Tree::from_environment());
-    // A stand-in for pg_net that owns what the fixture made.
     for (name, text) in [
         ("pg_net.control", "default_version = '1'\n"),
         (
@@ -139,8 +138,14 @@ fn taking_over() {
         site.add_file(name, text);
     }
     let site = site.with_former_system(&Receiver::http());
+    execute(&mut site.app(), "create extension pg_net");
+    site
+}
+
+#[test]
+fn taking_over() {
+    let site = site_with_pg_net();
     let mut app = site.app();
-    execute(&mut app, "create extension pg_net");
     site.follow(include_str!("../../docs/take-over.md"));
     assert_eq!(paused(&mut app), None);
     assert!(value::<bool>(
@@ -156,7 +161,7 @@ fn taking_over() {
 
 #[test]
 fn going_back() {
-    let site = Site::new().with_former_system(&Receiver::http());
+    let site = site_with_pg_net();
     let mut app = site.app();
     execute(&mut app, CREATE);
     let changes: i64 = value(&mut app, "select count(*) from audit.entity_changes");

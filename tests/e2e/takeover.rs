@@ -91,7 +91,16 @@ mod take_over {
     #[test]
     fn makes_what_a_fresh_install_makes() {
         let receiver = Receiver::http();
-        let (database, _) = taken_over(&receiver);
+        let database = former_system(shared_server(), receiver.url("").trim_end_matches('/'));
+        let comment = |line: &String| {
+            let (object, _) = line.strip_prefix("comment on ")?.split_once(": ")?;
+            Some(object.to_owned())
+        };
+        let commented: BTreeSet<String> = catalog(&mut database.client())
+            .iter()
+            .filter_map(comment)
+            .collect();
+        execute(&mut database.client(), CREATE);
         let fresh = shared_server().database_with(|client| {
             create_supabase_roles(client);
             execute(client, HOST_SCHEMA);
@@ -113,6 +122,8 @@ mod take_over {
             catalog(&mut database.client())
                 .into_iter()
                 .filter(|line| kinds.iter().any(|kind| line.starts_with(kind)))
+                // The owner's own comments stay.
+                .filter(|line| comment(line).is_none_or(|object| !commented.contains(&object)))
                 // The schemas are the host's here.
                 .filter(|line| {
                     !line.contains("schema int")
@@ -260,22 +271,32 @@ mod take_over {
         );
         assert_eq!(
             refused.into_iter().collect::<Vec<_>>(),
-            ["plugin_5", "plugin_6"]
+            ["plugin_2", "plugin_3", "plugin_5", "plugin_6"]
         );
-        for number in [6, 7] {
+        for number in [3, 4, 6, 7] {
             assert!(
                 said.contains(&format!("00000000-0000-0000-0000-00000000010{number}")),
                 "{said}"
             );
         }
+        let extras = lines(
+            &mut client,
+            "select statement from plugin_webhooks.not_in_dumps",
+        );
         for extra in [
             "entity_changes_record_idx",
             "entity_changes_tenant_id_idx_before",
             "plugins_updated_at",
             "entity_changes_select_reporting",
         ] {
-            assert!(said.contains(extra), "{extra} is not in a dump: {said}");
+            assert!(
+                extras.iter().any(|line| line.contains(extra)),
+                "{extra} is not in a dump: {extras:?}"
+            );
         }
+        assert!(said.contains("plugin_webhooks.not_in_dumps"), "{said}");
+        // Two warnings with their details, and what schedules the processor.
+        assert!(said.lines().count() <= 12, "{said}");
     }
 
     #[test]
@@ -757,6 +778,94 @@ mod way_back {
             "select public.rpc_process_plugin_deliveries(50)",
         );
         assert!(moved > 0);
+    }
+
+    #[test]
+    fn names_what_the_former_system_needs_before_it_changes_anything() {
+        let receiver = Receiver::http();
+        let database = former_system(shared_server(), receiver.url("").trim_end_matches('/'));
+        let mut client = database.client();
+        execute(
+            &mut client,
+            "create role \"to be dropped\";
+             grant select on int.plugins to \"to be dropped\";",
+        );
+        execute(&mut client, CREATE);
+        execute(
+            &mut client,
+            "drop owned by \"to be dropped\"; drop role \"to be dropped\";
+             drop schema net cascade; drop schema extensions cascade;",
+        );
+        let before = catalog(&mut client);
+        let error = expect_sqlstate(
+            client.batch_execute("select plugin_webhooks.hand_back()"),
+            "55000",
+        );
+        assert_eq!(
+            error
+                .detail()
+                .unwrap_or_default()
+                .lines()
+                .collect::<Vec<_>>(),
+            [
+                "function extensions.gen_random_uuid()",
+                "function net.http_post() of extension pg_net",
+                "role \"to be dropped\"",
+            ]
+        );
+        assert!(error.hint().is_some_and(|hint| hint.contains("pg_net")));
+        assert_same_lines(("before", &before), ("after", &catalog(&mut client)));
+        execute(
+            &mut client,
+            "create schema net; create schema extensions; create role \"to be dropped\";
+             create function net.http_post() returns bigint language sql as 'select 1::bigint';
+             create function extensions.gen_random_uuid() returns uuid language sql as 'select null::uuid';
+             begin; select plugin_webhooks.hand_back(); drop extension plugin_webhooks; commit;
+             drop owned by \"to be dropped\"; drop role \"to be dropped\";",
+        );
+    }
+
+    #[test]
+    fn and_an_update_leave_the_comments_of_the_owner() {
+        let receiver = Receiver::http();
+        let database = former_system(shared_server(), receiver.url("").trim_end_matches('/'));
+        let mut client = database.client();
+        execute(
+            &mut client,
+            "comment on table int.plugins is 'The owner''s plugins';
+             comment on column int.plugins.key is E'With a \\\\ in it';
+             comment on view public.v_plugins is 'The owner''s view';
+             comment on function public.rpc_uninstall_plugin(uuid, uuid) is 'The owner''s function';
+             comment on trigger entity_changes_plugin_enqueue_trigger on audit.entity_changes is 'The owner''s trigger';",
+        );
+        let comments = |client: &mut Client| {
+            lines(
+                client,
+                "select format('%s: %s', pg_describe_object(classoid, objoid, objsubid), description)
+                 from pg_description
+                 where objoid in (select 'int.plugins'::regclass::oid union select 'public.v_plugins'::regclass
+                                  union select 'public.rpc_uninstall_plugin(uuid,uuid)'::regprocedure
+                                  union select 'public.rpc_install_plugin'::regproc
+                                  union select oid from pg_trigger
+                                  where tgname = 'entity_changes_plugin_enqueue_trigger')",
+            )
+        };
+        let before = comments(&mut client);
+        assert!(before.len() >= 5, "{before:?}");
+        execute(&mut client, CREATE);
+        let during = comments(&mut client);
+        for line in before.iter().filter(|line| !line.starts_with("trigger ")) {
+            assert!(during.contains(line), "{line}: {during:?}");
+        }
+        assert!(
+            during.len() > before.len(),
+            "others have those of the extension: {during:?}"
+        );
+        execute(
+            &mut client,
+            "begin; select plugin_webhooks.hand_back(); drop extension plugin_webhooks; commit;",
+        );
+        assert_same_lines(("before", &before), ("after", &comments(&mut client)));
     }
 
     #[test]

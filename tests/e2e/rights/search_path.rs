@@ -48,6 +48,7 @@ fn of_a_caller_is_never_used() {
         "public.rpc_register_plugin('crm', 'CRM')",
         "public.rpc_install_plugin('00000000-0000-0000-0000-000000000001', 'crm')",
         "public.rpc_process_plugin_deliveries()",
+        "plugin_webhooks.missing_for_hand_back()",
         "plugin_webhooks.hand_back()",
     ] {
         watched.run(&format!("select {call}"));

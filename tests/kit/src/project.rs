@@ -78,8 +78,8 @@ pub fn former_system(server: &Server, receiver: &str) -> Database {
 
 /// What `CREATE EXTENSION` warns of where [`former_system`] is.
 pub const TAKE_OVER_WARNINGS: [&str; 2] = [
-    "the address policy refuses the webhook_url of installations that were taken over",
-    "pg_dump does not carry everything that was on the tables",
+    "nothing can be sent to some of the installations that were taken over",
+    "pg_dump no longer carries what was added to the tables",
 ];
 
 /// The same in the database of `client`.
