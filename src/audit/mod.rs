@@ -10,6 +10,7 @@ mod origin;
 mod table;
 mod to_jsonb;
 mod track;
+mod track_all;
 mod transition;
 mod writer;
 

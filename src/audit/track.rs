@@ -9,10 +9,10 @@ use crate::error::{self, Error, quoted, required};
 use crate::pg;
 use crate::text_enum::TextEnum;
 
-const FUNCTION: &str = "audit.log_entity_change";
+pub(super) const FUNCTION: &str = "audit.log_entity_change";
 /// Of a table whose statements may reach other tables' rows, and of the first version.
-const ROW_TRIGGER: &str = "plugin_webhooks_audit";
-const STATEMENT_TRIGGERS: [(&str, Operation, &str); 3] = [
+pub(super) const ROW_TRIGGER: &str = "plugin_webhooks_audit";
+pub(super) const STATEMENT_TRIGGERS: [(&str, Operation, &str); 3] = [
     (
         "plugin_webhooks_audit_insert",
         Operation::Insert,
@@ -97,6 +97,7 @@ struct Attached {
     excluded: Vec<String>,
     /// It belongs to a trigger of the parent of a partition.
     is_clone: bool,
+    enabled: bool,
 }
 
 impl Attached {
@@ -118,11 +119,18 @@ fn attached(table: pg_sys::Oid) -> Vec<Attached> {
     .unwrap_or_default();
     oids.into_iter()
         .filter_map(|oid| {
-            let (name, clone, arguments) = pg::one_row(
-                "SELECT t.tgname::pg_catalog.text, t.tgparentid <> 0, t.tgargs
+            let (name, clone, enabled, arguments) = pg::one_row(
+                "SELECT t.tgname::pg_catalog.text, t.tgparentid <> 0, t.tgenabled <> 'D', t.tgargs
                  FROM pg_catalog.pg_trigger AS t WHERE t.oid = $1",
                 &[oid.into()],
-                |row| row.get_three::<String, bool, Vec<u8>>(),
+                |row| {
+                    Ok((
+                        row.get::<String>(1)?,
+                        row.get::<bool>(2)?,
+                        row.get::<bool>(3)?,
+                        row.get::<Vec<u8>>(4)?,
+                    ))
+                },
             )?;
             Some(Attached {
                 name: name?,
@@ -134,6 +142,7 @@ fn attached(table: pg_sys::Oid) -> Vec<Attached> {
                     })
                     .collect(),
                 is_clone: clone?,
+                enabled: enabled?,
             })
         })
         .collect()
@@ -197,7 +206,7 @@ fn detach(table: &str, trigger: &Attached) {
     ));
 }
 
-fn run(statement: &str) {
+pub(super) fn run(statement: &str) {
     Spi::run(statement).unwrap_or_report();
 }
 
@@ -205,11 +214,12 @@ fn run(statement: &str) {
 /// those that they leave out already.
 pub fn track_table(table: pg_sys::Oid, exclude: Option<Vec<String>>) -> error::Result<()> {
     let target = trackable(table)?;
-    let present = attached(table);
-    if let Some(foreign) = present
-        .iter()
-        .find(|trigger| trigger.is_clone || !trigger.is_ours())
-    {
+    let mut present = attached(table);
+    // What track_all() has disabled is in nobody's way, except that its list holds, too.
+    let in_the_way = |trigger: &&Attached| {
+        trigger.is_clone || !trigger.is_ours() && (trigger.enabled || exclude.is_some())
+    };
+    if let Some(foreign) = present.iter().find(in_the_way) {
         // Whoever made it decides what it records.
         if exclude.is_some() {
             return Err(Error::NotTrackable {
@@ -236,6 +246,7 @@ pub fn track_table(table: pg_sys::Oid, exclude: Option<Vec<String>>) -> error::R
     };
     excluded.sort_unstable();
     excluded.dedup();
+    present.retain(Attached::is_ours);
     let wanted: &[&str] = if target.stands_alone {
         &STATEMENT_TRIGGERS.map(|(name, ..)| name)
     } else {
