@@ -4,6 +4,7 @@
 
 use std::ffi::c_int;
 
+use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::prelude::*;
 use pgrx::{name, pg_sys};
 
@@ -11,6 +12,7 @@ use super::track::{FUNCTION, ROW_TRIGGER, STATEMENT_TRIGGERS, run};
 use crate::change::Operation;
 use crate::error::{self, required};
 use crate::pg::{self, TableLock};
+use crate::text_enum::TextEnum;
 
 /// Tables with a row trigger of another name that calls the audit function, and why one must keep it whatever its
 /// triggers are.
@@ -36,7 +38,7 @@ const TABLES: &str = "
       ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.objsubid = 0
      AND d.deptype = 'e'
     LEFT JOIN pg_catalog.pg_extension AS e ON e.oid = d.refobjid
-    WHERE EXISTS (
+    WHERE e.extname IS DISTINCT FROM 'plugin_webhooks' AND EXISTS (
         SELECT FROM pg_catalog.pg_trigger AS t
         WHERE t.tgrelid = c.oid AND t.tgfoid = 'audit.log_entity_change()'::pg_catalog.regprocedure
           AND NOT t.tgisinternal AND t.tgtype & 1 = 1 AND t.tgname <> 'plugin_webhooks_audit')

@@ -11,6 +11,7 @@ mod redaction;
 mod row_types;
 mod statements;
 mod tables;
+mod track_all;
 mod tracking;
 mod values;
 
