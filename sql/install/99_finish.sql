@@ -38,7 +38,7 @@ DECLARE
     kept record;
 BEGIN
     FOR kept IN SELECT r.statement FROM plugin_webhooks.replaced AS r
-                WHERE r.step = 9 AND r.statement NOT LIKE '% IS NULL' LOOP
+                WHERE r.step = 11 AND r.statement NOT LIKE '% IS NULL' LOOP
         EXECUTE kept.statement;
     END LOOP;
 END

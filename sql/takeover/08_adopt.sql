@@ -220,7 +220,7 @@ BEGIN
       ON CASE WHEN s.forced THEN c.relforcerowsecurity ELSE c.relrowsecurity END = s.value;
     -- Comments of the owner's own stay: install/99_finish.sql puts them back over those of the extension.
     INSERT INTO plugin_webhooks.replaced
-    SELECT 9, o.name, pg_catalog.format('COMMENT ON %s %s IS %s', o.kind, o.name,
+    SELECT 11, o.name, pg_catalog.format('COMMENT ON %s %s IS %s', o.kind, o.name,
                coalesce(pg_catalog.quote_literal(o.comment), 'NULL'))
     FROM (
         SELECT pg_catalog.upper(f.note) AS kind, f.name, pg_catalog.obj_description(f.oid,

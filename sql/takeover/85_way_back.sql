@@ -41,14 +41,67 @@ CREATE OR REPLACE FUNCTION plugin_webhooks.missing_for_hand_back() RETURNS TABLE
     SELECT 'role ' || g.role
     FROM plugin_webhooks.replaced AS r
     CROSS JOIN LATERAL (
-        SELECT pg_catalog."substring"(r.statement, '^(?:GRANT|ALTER) .* TO ("(?:[^"]|"")+"|[^" ]+)$') AS role
+        SELECT pg_catalog."substring"(r.statement,
+                   '^(?:GRANT|ALTER) .* TO ("(?:[^"]|"")+"|[^" ]+)(?: WITH GRANT OPTION)?$') AS role
     ) AS g
-    WHERE r.step IN (1, 2, 6, 8) AND g.role <> 'PUBLIC' AND pg_catalog.to_regrole(g.role) IS NULL
+    WHERE r.step IN (1, 2, 6, 8, 9) AND g.role <> 'PUBLIC' AND pg_catalog.to_regrole(g.role) IS NULL
     ORDER BY 1;
     END;
 COMMENT ON FUNCTION plugin_webhooks.missing_for_hand_back() IS
     'What the former system needs and this database has no more: hand_back() stops where there is any. Executable by '
     'the owner only.';
+
+CREATE OR REPLACE FUNCTION plugin_webhooks.restore_row_triggers() RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    former CONSTANT boolean := EXISTS (
+        SELECT FROM plugin_webhooks.replaced AS r WHERE r.step = 1 AND r.object = 'audit.log_entity_change()');
+    member record;
+BEGIN
+    IF NOT former THEN
+        RETURN;
+    END IF;
+    FOR member IN
+        SELECT t.tgrelid::regclass AS relation, pg_catalog.array_agg(t.tgname) AS names,
+               pg_catalog.string_agg(e.event, ' OR ') AS events, pg_catalog.bool_or(t.tgnargs > 0) AS leaves_out,
+               (SELECT pg_catalog.array_agg(f.tgname) FROM pg_catalog.pg_trigger AS f
+                WHERE f.tgrelid = t.tgrelid AND f.tgfoid = t.tgfoid AND NOT f.tgisinternal
+                  AND f.tgname NOT LIKE 'plugin\_webhooks\_audit%') AS former
+        FROM pg_catalog.pg_trigger AS t
+        CROSS JOIN LATERAL (
+            SELECT pg_catalog.string_agg(k.event, ' OR ') AS event
+            FROM (VALUES (4, 'INSERT'::text), (16, 'UPDATE'), (8, 'DELETE')) AS k (bit, event)
+            WHERE t.tgtype & k.bit <> 0
+        ) AS e
+        WHERE t.tgfoid = 'audit.log_entity_change()'::regprocedure AND t.tgparentid = 0
+          AND t.tgname IN ('plugin_webhooks_audit', 'plugin_webhooks_audit_insert', 'plugin_webhooks_audit_update',
+                           'plugin_webhooks_audit_delete')
+          AND EXISTS (SELECT FROM pg_catalog.pg_trigger AS s
+                      WHERE s.tgrelid = t.tgrelid AND s.tgfoid = t.tgfoid AND s.tgtype & 1 = 0)
+        GROUP BY t.tgrelid, t.tgfoid ORDER BY t.tgrelid
+    LOOP
+        FOR i IN 1 .. pg_catalog.cardinality(member.names) LOOP
+            EXECUTE pg_catalog.format('DROP TRIGGER %I ON %s', member.names[i], member.relation);
+        END LOOP;
+        IF member.former IS NOT NULL THEN
+            FOR i IN 1 .. pg_catalog.cardinality(member.former) LOOP
+                EXECUTE pg_catalog.format('ALTER TABLE %s ENABLE TRIGGER %I', member.relation, member.former[i]);
+            END LOOP;
+        ELSIF member.leaves_out THEN
+            -- The former function may not know the list of columns.
+            RAISE WARNING 'changes of % are no longer recorded: audit.track() left columns out', member.relation;
+        ELSE
+            EXECUTE pg_catalog.format('CREATE TRIGGER plugin_webhooks_audit AFTER %s ON %s FOR EACH ROW '
+                'EXECUTE FUNCTION audit.log_entity_change()', member.events, member.relation);
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION plugin_webhooks.restore_row_triggers() IS
+    'After a take-over, gives tables that are recorded once a statement their former row triggers back, or, where '
+    'audit.track() made the first ones, row triggers of that name: the former function knows no others. Called by '
+    'hand_back(). Executable by the owner only.';
 
 CREATE OR REPLACE FUNCTION plugin_webhooks.hand_back() RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -70,7 +123,9 @@ BEGIN
     FOR member IN
         SELECT t.tgrelid::regclass AS relation
         FROM pg_catalog.pg_trigger AS t
-        WHERE t.tgfoid = 'plugin_webhooks.follow_host()'::regprocedure AND NOT t.tgrelid = ANY (data)
+        WHERE (t.tgfoid = 'plugin_webhooks.follow_host()'::regprocedure
+               OR t.tgfoid = 'audit.log_entity_change()'::regprocedure AND t.tgtype & 1 = 0)
+          AND NOT t.tgrelid = ANY (data)
         GROUP BY t.tgrelid
         ORDER BY t.tgrelid IS DISTINCT FROM pg_catalog.to_regclass('auth.users'), t.tgrelid
     LOOP
@@ -80,6 +135,7 @@ BEGIN
     LOCK TABLE audit.entity_changes, int.plugin_delivery_queue IN ACCESS EXCLUSIVE MODE;
     PERFORM plugin_webhooks.release_claims();
     PERFORM plugin_webhooks.check_foreign_keys(true);
+    PERFORM plugin_webhooks.restore_row_triggers();
     -- What hangs on the tables and calls the extension.
     FOR member IN
         SELECT t.tgname AS name, t.tgrelid::regclass AS relation FROM pg_catalog.pg_trigger AS t

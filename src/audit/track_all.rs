@@ -44,7 +44,8 @@ const TABLES: &str = "
           AND NOT t.tgisinternal AND t.tgtype & 1 = 1 AND t.tgname <> 'plugin_webhooks_audit')
     ORDER BY n.nspname, c.relname";
 
-/// Every trigger of a table that is fired after a change and is not PostgreSQL's own, in the order of firing.
+/// Every trigger of a table in the order of firing. Those of foreign keys, and ours that stand for such, change rows of
+/// other tables only.
 const TRIGGERS: &str = "
     SELECT t.tgname::pg_catalog.text, t.tgtype::pg_catalog.int4, t.tgenabled::pg_catalog.text,
            t.tgfoid = 'audit.log_entity_change()'::pg_catalog.regprocedure,
@@ -60,6 +61,7 @@ const TRIGGERS: &str = "
            t.tgargs
     FROM pg_catalog.pg_trigger AS t
     WHERE t.tgrelid = $1 AND NOT t.tgisinternal
+      AND t.tgfoid <> 'plugin_webhooks.follow_host()'::pg_catalog.regprocedure
     ORDER BY t.tgname";
 
 /// A session that keeps a table from being locked, first one that waits for us.

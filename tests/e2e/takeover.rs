@@ -96,11 +96,13 @@ mod take_over {
             let (object, _) = line.strip_prefix("comment on ")?.split_once(": ")?;
             Some(object.to_owned())
         };
-        let commented: BTreeSet<String> = catalog(&mut database.client())
-            .iter()
-            .filter_map(comment)
-            .collect();
-        execute(&mut database.client(), CREATE);
+        let mut client = database.client();
+        execute(&mut client, "set search_path = pg_catalog");
+        let commented = lines(
+            &mut client,
+            "select pg_describe_object(classoid, objoid, objsubid) from pg_description",
+        );
+        execute(&mut client, CREATE);
         let fresh = shared_server().database_with(|client| {
             create_supabase_roles(client);
             execute(client, HOST_SCHEMA);
@@ -729,6 +731,11 @@ mod way_back {
         };
         for round in 1..=2 {
             execute(&mut client, CREATE);
+            let replaced: i64 = value(
+                &mut client,
+                "select count(*) from audit.track_all(false) where action = 'replace'",
+            );
+            assert_eq!(replaced, 3, "tables are recorded once a statement");
             execute(
                 &mut client,
                 &format!(
@@ -778,6 +785,31 @@ mod way_back {
             "select public.rpc_process_plugin_deliveries(50)",
         );
         assert!(moved > 0);
+    }
+
+    #[test]
+    fn leaves_row_triggers_where_only_track_made_any() {
+        let receiver = Receiver::http();
+        let (database, _) = taken_over(&receiver);
+        database.allow_log("audit.track() left columns out");
+        let mut client = database.client();
+        execute(
+            &mut client,
+            "create table app.later (id int, tenant_id uuid); select audit.track('app.later');
+             create table app.secret (id int, tenant_id uuid, pin text); select audit.track('app.secret', '{pin}');
+             begin; select plugin_webhooks.hand_back(); drop extension plugin_webhooks; commit;",
+        );
+        let changes =
+            "select count(*) from audit.entity_changes where table_name in ('later', 'secret')";
+        execute(
+            &mut client,
+            &format!(
+                "insert into app.later select n, '{ONE}' from generate_series(1, 2) n;
+                 update app.later set id = id + 10; delete from app.later;
+                 insert into app.secret values (1, '{ONE}', '1234');"
+            ),
+        );
+        assert_eq!(value::<i64>(&mut client, changes), 6);
     }
 
     #[test]
@@ -834,6 +866,7 @@ mod way_back {
             &mut client,
             "comment on table int.plugins is 'The owner''s plugins';
              comment on column int.plugins.key is E'With a \\\\ in it';
+             comment on function public.rpc_install_plugin is null;
              comment on view public.v_plugins is 'The owner''s view';
              comment on function public.rpc_uninstall_plugin(uuid, uuid) is 'The owner''s function';
              comment on trigger entity_changes_plugin_enqueue_trigger on audit.entity_changes is 'The owner''s trigger';",
@@ -858,7 +891,9 @@ mod way_back {
             assert!(during.contains(line), "{line}: {during:?}");
         }
         assert!(
-            during.len() > before.len(),
+            during
+                .iter()
+                .any(|line| line.starts_with("function rpc_install_plugin")),
             "others have those of the extension: {during:?}"
         );
         execute(

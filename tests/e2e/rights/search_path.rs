@@ -30,6 +30,7 @@ fn of_a_caller_is_never_used() {
     for call in [
         "audit.track('public.items')",
         "audit.track('public.items', '{}')",
+        "audit.track_all(false)",
         "audit.untrack('public.items')",
         "plugin_webhooks.attach_host()",
         "plugin_webhooks.grant_to_roles()",
