@@ -101,10 +101,13 @@ test("a required argument that is null is an error, whichever it is", async () =
 });
 
 test("blank, malformed and unknown words are 23514", async () => {
-  for (const p_key of ["", " ", "A", "a", "a-b"]) {
+  for (const p_key of ["", " ", "ab\n", "A", "a", "a-b"]) {
     await wrong(project.service, "rpc_register_plugin", { p_key }, "23514", 400);
   }
   await wrong(project.service, "rpc_register_plugin", { p_name: " " }, "23514", 400);
+  for (const p_secret_ref of ["", " "]) {
+    await wrong(someAdmin(), "rpc_install_plugin", { p_secret_ref }, "23514", 400);
+  }
   await wrong(someAdmin(), "rpc_update_plugin_installation", { p_status: "gone" }, "23514", 400);
   for (const more of [{ p_operations: [] }, { p_operations: ["TRUNCATE"] }, { p_table_name: " " }]) {
     await wrong(someAdmin(), "rpc_upsert_plugin_webhook_subscription", more, "23514", 400);

@@ -94,6 +94,12 @@ class Calls(unittest.TestCase):
             query = "select config from v_plugin_installations where id = %b"
             self.assertEqual(value(admin, query, [installation], binary=True), config)
 
+    def test_a_str_is_a_uuid_in_text_format_only(self):
+        with user(self.connection) as admin:
+            self.assertIsInstance(value(admin, INSTALL, [str(TENANT), "desk", None]), UUID)
+            with self.assertRaises(psycopg.errors.UndefinedFunction):
+                value(admin, "select rpc_install_plugin(%b, %b)", [str(TENANT), "desk"])
+
     def test_statements_prepared_at_once_serve_every_tenant_with_its_own_rows(self):
         self.connection.prepare_threshold = 0
         query = "select tenant_id from v_plugin_installations where plugin_key = %s"
