@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use crate::system;
 use crate::workspace::{Workspace, run, step};
 
-/// Name of a registry's list of packages with versions and hashes.
+/// What each ecosystem calls its list of packages with versions and hashes.
 const NODE_LOCK: &str = "package-lock.json";
 const PYTHON_LOCK: &str = "requirements.txt";
 const CHECK_NETWORK: &str = "cannot be installed: check the network";

@@ -25,7 +25,7 @@ use clap::{Parser, Subcommand};
 
 const PREPARES: &str = "\
 Each command first installs what is missing: Debian packages (with apt-get, as root or by sudo) and
-cargo-pgrx (into target/tools).
+cargo-pgrx (into target/tools); for the tests of other clients also packages of npm and Python (into target/clients).
 
 PG_CONFIG=/path/to/pg_config chooses another PostgreSQL than Debian's 15; nothing is installed
 with apt-get then.";
