@@ -34,6 +34,7 @@ mod tests {
             [
                 "(\"audit.log_entity_change()\",)",
                 "(\"audit.track(regclass,text[])\",)",
+                "(\"audit.track_all(boolean)\",)",
                 "(\"audit.untrack(regclass)\",)",
                 "(\"int.enqueue_plugin_events_from_audit()\",)",
                 "(\"int.forget_subscriptions()\",)",
@@ -57,6 +58,7 @@ mod tests {
                 "(\"plugin_webhooks.note_change()\",)",
                 "(\"plugin_webhooks.paused_because()\",)",
                 "(\"plugin_webhooks.queue_state()\",)",
+                "(\"plugin_webhooks.receiver_secret(text)\",)",
                 "(\"plugin_webhooks.refused_installations()\",)",
                 "(\"plugin_webhooks.register_action(text,regprocedure)\",)",
                 "(\"plugin_webhooks.registered_actions()\",)",

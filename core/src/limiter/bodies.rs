@@ -4,21 +4,12 @@
 
 use std::{collections::HashMap, hash::Hash};
 
-use super::{bounds::Bounds, pool::Pool, state::Limiter};
-
-/// A body up to this size never waits for others.
-pub const SMALL_BODY: usize = 64 << 10;
-
-/// Where a body is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// Nowhere.
-    Small,
-    /// Among the bytes that tenants share.
-    Shared,
-    /// As the one that goes alone.
-    Alone,
-}
+use super::{
+    bounds::Bounds,
+    place::{Place, SMALL_BODY},
+    pool::Pool,
+    state::Limiter,
+};
 
 /// What is left for bodies while some of them are taken.
 #[derive(Debug)]

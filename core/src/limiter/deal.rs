@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use super::{bodies::Place, bounds::Bounds, pool::Pool, receiver::Receiver, state::Limiter};
+use super::{bounds::Bounds, place::Place, pool::Pool, receiver::Receiver, state::Limiter};
 
 /// An installation with due rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

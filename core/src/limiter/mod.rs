@@ -6,6 +6,7 @@
 mod bodies;
 mod bounds;
 mod deal;
+mod place;
 mod pool;
 mod receiver;
 mod state;
@@ -13,9 +14,10 @@ mod state;
 mod tests;
 
 pub use self::{
-    bodies::{Room, SMALL_BODY},
+    bodies::Room,
     bounds::Bounds,
     deal::{Dealt, Waiting},
+    place::SMALL_BODY,
     receiver::{SLOW_AFTER, Verdict},
     state::{Limiter, Permits, Request},
 };

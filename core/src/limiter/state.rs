@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    bodies::Place,
     bounds::Bounds,
+    place::Place,
     pool::Pool,
     receiver::{Receiver, SLOW_AFTER, Verdict},
 };

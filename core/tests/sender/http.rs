@@ -310,7 +310,7 @@ fn hostile_heads_end_in_time_with_a_clear_kind() {
         let start = Instant::now();
         let failure = bench.failure(request_to(&receiver));
         assert_eq!(failure.kind, kind, "{what}: {}", failure.message);
-        assert!(start.elapsed() < Duration::from_secs(3), "{what}");
+        assert!(start.elapsed() < Duration::from_secs(10), "{what}");
     }
 }
 
@@ -355,7 +355,7 @@ fn a_peer_that_does_not_read_ends_at_the_timeout() {
         request.body = "x".repeat(64 * 1024 * 1024);
         let outcome = bench.send(request);
         assert_eq!(outcome.result.unwrap_err().kind, FailureKind::Timeout);
-        assert!(outcome.duration < Duration::from_secs(3));
+        assert!(outcome.duration < Duration::from_secs(10));
     }
 }
 
@@ -409,7 +409,7 @@ fn the_status_decides_whatever_follows_it() {
                 }
                 other => panic!("{what}: {other:?}"),
             }
-            assert!(outcome.duration < Duration::from_secs(3), "{what}");
+            assert!(outcome.duration < Duration::from_secs(10), "{what}");
         }
     }
 }
@@ -559,7 +559,7 @@ fn frozen_receivers_do_not_stop_the_others() {
         let (tag, outcome) = bench.recv();
         assert!(tag >= 100 && outcome.result == Ok(200));
     }
-    assert!(start.elapsed() < Duration::from_secs(3));
+    assert!(start.elapsed() < Duration::from_secs(10));
     assert_eq!(bench.sender.in_flight(), 8);
     for _ in 0..8 {
         let (tag, outcome) = bench.recv();

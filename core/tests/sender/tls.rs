@@ -140,6 +140,6 @@ fn a_frozen_handshake_ends_at_the_timeout() {
         let failure = bench.failure(request(&url(&receiver, "127.0.0.1")));
         assert_eq!(failure.kind, FailureKind::Timeout);
         assert_eq!(failure.message, "timeout: no connection within 1000 ms");
-        assert!(start.elapsed() < Duration::from_secs(3));
+        assert!(start.elapsed() < Duration::from_secs(10));
     }
 }

@@ -122,3 +122,8 @@ fn fill(from: &Path, to: &Path, except: &[&str], put: impl Fn(&Path, &Path) -> i
             .unwrap_or_else(|error| panic!("cannot copy or link {}: {error}", entry.display()));
     }
 }
+
+/// The variable `PG_CONFIG`, else the `pg_config` on PATH.
+pub fn pg_config() -> PathBuf {
+    std::env::var_os("PG_CONFIG").map_or_else(|| "pg_config".into(), PathBuf::from)
+}

@@ -8,8 +8,7 @@ use std::time::SystemTime;
 use ring::digest;
 
 use super::files::entries;
-use super::layout::ask;
-use super::pg_config;
+use super::layout::{ask, pg_config};
 
 /// Larger files are told apart by size and time alone.
 const HASHED: u64 = 1024 * 1024;

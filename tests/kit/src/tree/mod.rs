@@ -23,7 +23,7 @@ use files::copy_files;
 pub(crate) use files::run;
 use janitor::Janitor;
 pub use layout::EXTENSION;
-use layout::Layout;
+use layout::{Layout, pg_config};
 pub use listing::SystemFiles;
 
 use crate::account::{Account, clean_command};
@@ -251,11 +251,6 @@ impl Drop for Inner {
             .unwrap_or_else(PoisonError::into_inner)
             .dismiss();
     }
-}
-
-/// The variable `PG_CONFIG`, else the `pg_config` on PATH.
-fn pg_config() -> PathBuf {
-    std::env::var_os("PG_CONFIG").map_or_else(|| "pg_config".into(), PathBuf::from)
 }
 
 /// Where a package keeps the files that belong into the absolute directory `system`.
