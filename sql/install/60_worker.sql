@@ -24,12 +24,18 @@ COMMENT ON FUNCTION plugin_webhooks.queue_state() IS
 CREATE OR REPLACE VIEW plugin_webhooks.health WITH (security_invoker = true) AS
 SELECT w.pid AS worker_pid,
        a.state AS worker_state,
-       a.query AS worker_activity,
+       -- PostgreSQL goes on showing what an idle worker did last.
+       CASE WHEN a.state <> 'idle' THEN a.query
+            WHEN i.paused_because IS NULL THEN 'waiting' ELSE 'paused' END AS worker_activity,
        a.backend_start AS worker_started_at,
        q.pending, q.due, q.sending, q.dead_last_hour, q.oldest_due_at,
        CASE WHEN pg_catalog.isfinite(q.oldest_due_at) THEN pg_catalog.now() - q.oldest_due_at END AS oldest_due_age,
-       plugin_webhooks.paused_because() AS paused_because
+       i.paused_because,
+       CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'standby: its primary delivers'
+            WHEN i.paused_because IS NULL THEN 'active'
+            ELSE 'paused copy: SELECT plugin_webhooks.resume() if it is to deliver' END AS instance
 FROM (SELECT plugin_webhooks.worker_pid() AS pid) AS w
+CROSS JOIN (SELECT plugin_webhooks.paused_because() AS paused_because) AS i
 LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = w.pid
 CROSS JOIN plugin_webhooks.queue_state() AS q;
 COMMENT ON VIEW plugin_webhooks.health IS

@@ -147,9 +147,15 @@ fn a_physical_copy_of_another_site_waits() {
     receiver.wait_for(1, SOON);
     let copy = primary.standby(&[("plugin_webhooks.site", "staging")]);
     copy.expect_log("are paused: the data belongs to site");
+    let mut client = copy.connect(database.name());
+    let instance = "select instance from plugin_webhooks.health";
+    assert_eq!(
+        value::<String>(&mut client, instance),
+        "standby: its primary delivers"
+    );
+    assert_eq!(value::<String>(&mut database.client(), instance), "active");
     // The accident.
     copy.promote();
-    let mut client = copy.connect(database.name());
     tenant.insert_items(&mut client, 1);
     wait_until(SOON, "the copy's worker to say that it is paused", || {
         copy.log().contains(
@@ -162,6 +168,18 @@ fn a_physical_copy_of_another_site_waits() {
         "select paused_because from plugin_webhooks.health",
     );
     assert!(why.is_some_and(|why| why.contains("staging")));
+    assert!(
+        value::<String>(&mut client, instance).contains("SELECT plugin_webhooks.resume()"),
+        "a copy says what to do"
+    );
+    wait_until(SOON, "the copy's worker to say that it is paused", || {
+        value::<Option<String>>(
+            &mut client,
+            "select worker_activity from plugin_webhooks.health",
+        )
+        .as_deref()
+            == Some("paused")
+    });
     // The original does not notice.
     tenant.insert_items(&mut database.client(), 1);
     receiver.wait_for(2, SOON);

@@ -85,7 +85,7 @@ fn of_operators_say_what_they_said() {
             "worker_pid integer, worker_state text, worker_activity text, \
              worker_started_at timestamp with time zone, pending bigint, due bigint, sending bigint, \
              dead_last_hour bigint, oldest_due_at timestamp with time zone, oldest_due_age interval, \
-             paused_because text",
+             paused_because text, instance text",
         ),
         (
             "secret_names",
