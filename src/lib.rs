@@ -34,9 +34,14 @@ pgrx::pg_module_magic!();
 // In the order of their numbers, through both directories.
 extension_sql_file!("../sql/install/00_schemas.sql", name = "schemas", bootstrap);
 extension_sql_file!(
+    "../sql/takeover/04_lock.sql",
+    name = "lock",
+    requires = ["schemas"]
+);
+extension_sql_file!(
     "../sql/takeover/05_expected_shape.sql",
     name = "expected_shape",
-    requires = ["schemas"]
+    requires = ["lock"]
 );
 extension_sql_file!(
     "../sql/takeover/06_found.sql",

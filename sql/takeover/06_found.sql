@@ -28,40 +28,6 @@ SELECT t.note, t.object, p.oid, p.proowner
 FROM plugin_webhooks.taking_over AS t
 JOIN pg_catalog.pg_proc AS p ON p.oid = CASE WHEN t.note = 'function' THEN t.object::regprocedure END;
 
--- Nobody renames a schema, or changes a table, between the look and the end. Host tables first, then in the order in
--- which applications write; tables that they only read on the way are locked against readers last.
-DO $$
-DECLARE
-    wanted record;
-BEGIN
-    PERFORM FROM pg_catalog.pg_namespace AS n
-    WHERE n.nspname IN ('public', 'int', 'audit', 'plugin_webhooks') ORDER BY n.nspname FOR UPDATE;
-    FOR wanted IN
-        SELECT c.oid::regclass AS relation, w.mode
-        FROM (VALUES
-            (1, 'auth.users'::text, 'SHARE ROW EXCLUSIVE'::text),
-            (2, 'app.tenants', 'SHARE ROW EXCLUSIVE'),
-            (3, 'int.plugins', 'SHARE ROW EXCLUSIVE'),
-            (4, 'int.plugin_installations', 'SHARE ROW EXCLUSIVE'),
-            (5, 'int.plugin_webhook_subscriptions', 'SHARE ROW EXCLUSIVE'),
-            (6, 'audit.entity_changes', 'ACCESS EXCLUSIVE'),
-            (7, 'int.plugin_delivery_queue', 'ACCESS EXCLUSIVE'),
-            (8, 'int.plugins', 'ACCESS EXCLUSIVE'),
-            (9, 'int.plugin_installations', 'ACCESS EXCLUSIVE'),
-            (10, 'int.plugin_webhook_subscriptions', 'ACCESS EXCLUSIVE'),
-            (11, 'int.plugin_delivery_attempts', 'ACCESS EXCLUSIVE'),
-            (12, 'plugin_webhooks.secrets', 'ACCESS EXCLUSIVE'),
-            (13, 'plugin_webhooks.actions', 'ACCESS EXCLUSIVE'),
-            (14, 'plugin_webhooks.inbound_ids', 'ACCESS EXCLUSIVE')
-        ) AS w (position, name, mode)
-        JOIN pg_catalog.pg_class AS c ON c.oid = pg_catalog.to_regclass(w.name) AND c.relkind IN ('r', 'p')
-        ORDER BY w.position
-    LOOP
-        EXECUTE pg_catalog.format('LOCK TABLE ONLY %s IN %s MODE', wanted.relation, wanted.mode);
-    END LOOP;
-END
-$$;
-
 -- The shape.
 DO $$
 DECLARE

@@ -41,7 +41,7 @@ DECLARE
     -- What an earlier version reaches belongs to roles that CREATE EXTENSION has found; a superuser's moves, and what
     -- is the dedicated role's beside a former owner's tables is as it should be.
     updating  CONSTANT boolean := EXISTS (
-        SELECT FROM plugin_webhooks.member_owners AS m WHERE m.kind = 'FUNCTION');
+        SELECT FROM plugin_webhooks.member_owners AS m WHERE m.kind = 'FUNCTION' AND m.reached);
     owners    CONSTANT oid[] := ARRAY(
         SELECT DISTINCT r.oid
         FROM plugin_webhooks.member_owners AS m JOIN pg_catalog.pg_roles AS r ON r.oid = m.owner

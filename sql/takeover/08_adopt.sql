@@ -7,7 +7,7 @@ DECLARE
 BEGIN
     IF differences <> '{}' THEN
         RAISE EXCEPTION 'cannot % what this database holds: %',
-                CASE WHEN EXISTS (SELECT FROM plugin_webhooks.member_owners AS m WHERE m.kind = 'FUNCTION')
+                CASE WHEN EXISTS (SELECT FROM plugin_webhooks.member_owners AS m WHERE m.kind = 'FUNCTION' AND m.reached)
                     THEN 'update' ELSE 'take over' END, differences[1]
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = pg_catalog.array_to_string(differences, E'\n'),
@@ -302,7 +302,8 @@ WHERE x.grantee <> o.owner AND r.rolname NOT IN ('anon', 'authenticated', 'servi
   AND o.name NOT IN (
       'plugin_webhooks.replaced', 'plugin_webhooks.taking_over', 'plugin_webhooks.expected_shape',
       'plugin_webhooks.found', 'plugin_webhooks.member_owners', 'plugin_webhooks.as_owner_of(regclass,text)',
-      'plugin_webhooks.grant_as_administrator(text)');
+      'plugin_webhooks.lock_relation(oid,text)',
+      'plugin_webhooks.lock_for(text,interval)', 'plugin_webhooks.grant_as_administrator(text)');
 
 -- The former owner goes on calling his functions and reading his views, with what they ask. What shows a secret is an
 -- operator's only.

@@ -119,20 +119,7 @@ BEGIN
                   HINT = 'Make what is missing (CREATE EXTENSION pg_net for functions of schema net), and run the '
                          'statement again. Nothing was changed.';
     END IF;
-    -- As at the take-over: host tables first, then in the order in which applications write.
-    FOR member IN
-        SELECT t.tgrelid::regclass AS relation
-        FROM pg_catalog.pg_trigger AS t
-        WHERE (t.tgfoid = 'plugin_webhooks.follow_host()'::regprocedure
-               OR t.tgfoid = 'audit.log_entity_change()'::regprocedure AND t.tgtype & 1 = 0)
-          AND NOT t.tgrelid = ANY (data)
-        GROUP BY t.tgrelid
-        ORDER BY t.tgrelid IS DISTINCT FROM pg_catalog.to_regclass('auth.users'), t.tgrelid
-    LOOP
-        EXECUTE pg_catalog.format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', member.relation);
-    END LOOP;
-    LOCK TABLE int.plugins, int.plugin_installations, int.plugin_webhook_subscriptions IN SHARE ROW EXCLUSIVE MODE;
-    LOCK TABLE audit.entity_changes, int.plugin_delivery_queue IN ACCESS EXCLUSIVE MODE;
+    PERFORM plugin_webhooks.lock_for('hand_back', pg_catalog.current_setting('lock_timeout')::interval);
     PERFORM plugin_webhooks.release_claims();
     PERFORM plugin_webhooks.check_foreign_keys(true);
     PERFORM plugin_webhooks.restore_row_triggers();

@@ -3,5 +3,6 @@
 
 pub mod foreign_keys;
 mod hand_back;
+mod lock;
 mod resume;
 mod take_over;

@@ -59,7 +59,7 @@ pub use spi::{
     connect, kept, one, one_row, run_kept, show_transition_tables, take_text, with_latest_snapshot,
     write, write_returning,
 };
-pub use table_lock::{TableLock, try_lock_table};
+pub use table_lock::{TableLock, lock_and_look_for_deadlocks, try_lock_table};
 pub use text::{lower, name, text_datum, texts};
 pub use transaction_end::{TransactionEnd, at_transaction_end};
 pub use transaction_lock::lock_until_end;

@@ -22,5 +22,6 @@ mod secret_names;
 mod secrets;
 mod sizes;
 mod takeover;
+mod traffic;
 mod upgrade;
 mod worker;

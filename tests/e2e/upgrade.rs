@@ -27,7 +27,7 @@ const RELEASED: [(&str, &str); 2] = [
 const UPDATE: &str = "alter extension plugin_webhooks update";
 
 /// A preloaded server that knows the released versions, too.
-fn server() -> &'static Server {
+pub fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     SERVER.get_or_init(|| {
         // A tree of its own, because others must not find the released versions.
