@@ -23,6 +23,7 @@ DECLARE
     action  text;
     ignored record;
 BEGIN
+    PERFORM plugin_webhooks.lock_for('attach_host', pg_catalog.current_setting('lock_timeout')::interval);
     PERFORM plugin_webhooks.bind_host(trusted_owners);
     FOR wanted IN
         WITH member AS (

@@ -107,8 +107,8 @@ CREATE OR REPLACE FUNCTION plugin_webhooks.hand_back() RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
-    extension CONSTANT oid := (SELECT e.oid FROM pg_catalog.pg_extension AS e WHERE e.extname = 'plugin_webhooks');
-    data      CONSTANT oid[] := (SELECT e.extconfig FROM pg_catalog.pg_extension AS e WHERE e.oid = extension);
+    extension oid;
+    data      oid[];
     missing   CONSTANT text[] := ARRAY(SELECT m.object FROM plugin_webhooks.missing_for_hand_back() AS m);
     member    record;
 BEGIN
@@ -119,7 +119,10 @@ BEGIN
                   HINT = 'Make what is missing (CREATE EXTENSION pg_net for functions of schema net), and run the '
                          'statement again. Nothing was changed.';
     END IF;
+    -- For DROP EXTENSION, too.
     PERFORM plugin_webhooks.lock_for('hand_back', pg_catalog.current_setting('lock_timeout')::interval);
+    SELECT e.oid, e.extconfig INTO STRICT extension, data
+    FROM pg_catalog.pg_extension AS e WHERE e.extname = 'plugin_webhooks';
     PERFORM plugin_webhooks.release_claims();
     PERFORM plugin_webhooks.check_foreign_keys(true);
     PERFORM plugin_webhooks.restore_row_triggers();

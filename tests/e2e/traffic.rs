@@ -26,7 +26,7 @@ const CLIENTS: usize = 8;
 
 /// What an application does: it locks `auth.users`, `app.tenants`, its own tables, then through the audit
 /// triggers the log and the queue.
-const BUSINESS: &str = "
+pub const BUSINESS: &str = "
     create table app.clients (n integer primary key, user_id uuid, tenant_id uuid);
     with tenant as (insert into app.tenants (name) select 'Client ' || n from generate_series(0, 7) n returning id),
          account as (insert into auth.users (email) select 'client' || n from generate_series(0, 7) n returning id)
@@ -54,7 +54,7 @@ const BUSINESS: &str = "
     update int.plugin_installations set config = null where config ->> 'webhook_url' not like '%/desk'";
 
 /// What a client repeats. Some read what the switch locks against readers, and write then.
-const READ_AND_WRITE: [&str; 4] = [
+pub const READ_AND_WRITE: [&str; 4] = [
     "select app.do_business({n})",
     "begin; select app.look(); select app.do_business({n}); commit",
     "begin; insert into app.assets (tenant_id, name) select tenant_id, 'Asset' from app.clients where n = {n};
@@ -84,17 +84,17 @@ struct Diary {
 }
 
 /// Clients that write and read until the end.
-struct Traffic {
+pub struct Traffic {
     diary: Arc<Diary>,
     clients: Vec<JoinHandle<()>>,
 }
 
 impl Traffic {
-    fn start(database: &Database, transactions: &'static [&'static str]) -> Traffic {
+    pub fn start(connect: impl Fn() -> Client, transactions: &'static [&'static str]) -> Traffic {
         let diary = Arc::new(Diary::default());
         let clients = (0..CLIENTS)
             .map(|number| {
-                let (diary, client) = (Arc::clone(&diary), database.client());
+                let (diary, client) = (Arc::clone(&diary), connect());
                 thread::spawn(move || work(&diary, client, transactions, number))
             })
             .collect();
@@ -113,7 +113,7 @@ impl Traffic {
 
     /// How many transactions were committed; fails when one was not.
     #[track_caller]
-    fn end(self) -> usize {
+    pub fn end(self) -> usize {
         self.diary.stopped.store(true, Ordering::Relaxed);
         for client in self.clients {
             client.join().expect("a client");
@@ -180,7 +180,7 @@ fn report(what: &str, times: &[Duration], committed: usize) {
 fn there_and_back(transactions: &'static [&'static str], tries: usize) {
     let database = busy_host(shared_server());
     let mut dba = database.client();
-    let traffic = Traffic::start(&database, transactions);
+    let traffic = Traffic::start(|| database.client(), transactions);
     let (mut there, mut back) = (Vec::new(), Vec::new());
     for _ in 0..tries {
         there.push(timed(&mut dba, CREATE));
@@ -211,7 +211,7 @@ fn an_update_fails_no_transaction() {
         let database = busy_host(upgrade::server());
         let mut dba = database.client();
         execute(&mut dba, &format!("{CREATE} version '0.2.0'"));
-        let traffic = Traffic::start(&database, &READ_AND_WRITE);
+        let traffic = Traffic::start(|| database.client(), &READ_AND_WRITE);
         times.push(timed(&mut dba, "alter extension plugin_webhooks update"));
         traffic.goes_on();
         committed += traffic.end();
@@ -223,7 +223,7 @@ fn an_update_fails_no_transaction() {
 #[test]
 fn switches_do_not_deadlock_with_each_other() {
     let database = busy_host(shared_server());
-    let traffic = Traffic::start(&database, &READ_AND_WRITE);
+    let traffic = Traffic::start(|| database.client(), &READ_AND_WRITE);
     for statement in [CREATE, GO_BACK, CREATE, GO_BACK] {
         let sessions: Vec<_> = (0..4)
             .map(|_| {
@@ -298,7 +298,7 @@ mod gives_up {
     #[test]
     fn the_take_over_behind_a_session_that_has_written() {
         let database = busy_host(shared_server());
-        let traffic = Traffic::start(&database, &READ_AND_WRITE);
+        let traffic = Traffic::start(|| database.client(), &READ_AND_WRITE);
         let session = idle(
             &database,
             "insert into app.tenants (name) values ('Not yet')",
@@ -311,7 +311,7 @@ mod gives_up {
     fn the_way_back_behind_a_session_that_has_read() {
         let database = busy_host(shared_server());
         execute(&mut database.client(), CREATE);
-        let traffic = Traffic::start(&database, &READ_AND_WRITE);
+        let traffic = Traffic::start(|| database.client(), &READ_AND_WRITE);
         let session = idle(&database, "select from public.v_plugin_installations");
         until_it_ends(&database, GO_BACK, session, "public.v_plugin_installations");
         traffic.end();
