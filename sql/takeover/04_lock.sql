@@ -63,14 +63,20 @@ BEGIN
                       AND d.refclassid = 'pg_catalog.pg_extension'::regclass
                     UNION SELECT o.oid FROM own AS o
                 ), host AS (
-                    SELECT t.tgrelid AS oid FROM pg_catalog.pg_trigger AS t
-                    WHERE t.tgfoid = pg_catalog.to_regprocedure('plugin_webhooks.follow_host()')
-                    UNION
-                    SELECT c.confrelid FROM pg_catalog.pg_constraint AS c
-                    WHERE purpose <> 'hand_back' AND c.contype = 'f' AND c.conrelid IN (SELECT m.oid FROM member AS m)
-                    UNION
-                    SELECT pg_catalog.to_regclass(n.name)::oid
-                    FROM (VALUES ('auth.users'::text), ('app.tenants')) AS n (name) WHERE purpose <> 'hand_back'
+                    SELECT h.oid, CASE h.oid WHEN pg_catalog.to_regclass('auth.users') THEN 1
+                                             WHEN pg_catalog.to_regclass('app.tenants') THEN 2 ELSE 3 END AS position
+                    FROM (
+                        SELECT t.tgrelid AS oid FROM pg_catalog.pg_trigger AS t
+                        WHERE t.tgfoid = pg_catalog.to_regprocedure('plugin_webhooks.follow_host()')
+                        UNION
+                        SELECT c.confrelid FROM pg_catalog.pg_constraint AS c
+                        WHERE purpose <> 'hand_back' AND c.contype = 'f'
+                          AND c.conrelid IN (SELECT m.oid FROM member AS m)
+                        UNION
+                        SELECT pg_catalog.to_regclass(n.name)::oid
+                        FROM (VALUES ('auth.users'::text), ('app.tenants')) AS n (name) WHERE purpose <> 'hand_back'
+                    ) AS h
+                    WHERE h.oid NOT IN (SELECT m.oid FROM member AS m WHERE m.oid IS NOT NULL)
                 ), lock AS (
                     SELECT views_at AS step, v.position, pg_catalog.to_regclass(v.name)::oid AS oid,
                            'ACCESS EXCLUSIVE'::text AS mode
@@ -81,11 +87,14 @@ BEGIN
                     ) AS v (position, name)
                     WHERE purpose <> 'attach_host'
                     UNION ALL
-                    SELECT 2, CASE h.oid WHEN pg_catalog.to_regclass('auth.users') THEN 1
-                                         WHEN pg_catalog.to_regclass('app.tenants') THEN 2 ELSE 3 END,
-                           h.oid, CASE purpose WHEN 'hand_back' THEN 'ACCESS EXCLUSIVE' ELSE 'SHARE ROW EXCLUSIVE' END
+                    SELECT 2, h.position, h.oid,
+                           CASE WHEN purpose = 'hand_back' AND h.position > 1 THEN 'ACCESS EXCLUSIVE'
+                                ELSE 'SHARE ROW EXCLUSIVE' END
                     FROM host AS h
-                    WHERE h.oid IS NOT NULL AND h.oid NOT IN (SELECT m.oid FROM member AS m WHERE m.oid IS NOT NULL)
+                    UNION ALL
+                    -- Each row of the audit log refers to a user.
+                    SELECT CASE views_at WHEN 1 THEN 4 ELSE 2 END, 0, h.oid, 'ACCESS EXCLUSIVE'
+                    FROM host AS h WHERE purpose = 'hand_back' AND h.position = 1
                     UNION ALL
                     SELECT 3, o.position, o.oid,
                            CASE WHEN o.position <= 3 THEN 'SHARE ROW EXCLUSIVE' ELSE 'ACCESS EXCLUSIVE' END
@@ -151,7 +160,7 @@ BEGIN
             PERFORM pg_catalog.pg_sleep(0.1);
             in_line := in_line * 2;
         ELSE
-            -- Somebody locks in another order.
+            -- Somebody locks in another order: next time the other way round.
             views_at := 7 - views_at;
             PERFORM pg_catalog.pg_sleep(0.01 + 0.05 * pg_catalog.random());
         END IF;
