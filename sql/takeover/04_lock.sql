@@ -68,6 +68,9 @@ BEGIN
                     FROM (
                         SELECT t.tgrelid AS oid FROM pg_catalog.pg_trigger AS t
                         WHERE t.tgfoid = pg_catalog.to_regprocedure('plugin_webhooks.follow_host()')
+                           -- Tables that get row triggers again.
+                           OR purpose = 'hand_back' AND t.tgtype & 1 = 0
+                           AND t.tgfoid = pg_catalog.to_regprocedure('audit.log_entity_change()')
                         UNION
                         SELECT c.confrelid FROM pg_catalog.pg_constraint AS c
                         WHERE purpose <> 'hand_back' AND c.contype = 'f'
@@ -102,7 +105,10 @@ BEGIN
                     UNION ALL
                     SELECT 4, o.position, o.oid, 'ACCESS EXCLUSIVE' FROM own AS o WHERE purpose <> 'attach_host'
                     UNION ALL
-                    SELECT 5, 0, m.oid, 'ACCESS EXCLUSIVE' FROM member AS m WHERE purpose <> 'attach_host'
+                    -- The worker reads in instance that it is over; a lock would have it wait, and then fail.
+                    SELECT 5, 0, m.oid, 'ACCESS EXCLUSIVE' FROM member AS m
+                    WHERE purpose <> 'attach_host' AND (purpose <> 'hand_back'
+                          OR m.oid IS DISTINCT FROM pg_catalog.to_regclass('plugin_webhooks.instance'))
                 )
                 SELECT l.oid, l.mode, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name
                 FROM lock AS l

@@ -7,7 +7,8 @@ DECLARE
 BEGIN
     IF differences <> '{}' THEN
         RAISE EXCEPTION 'cannot % what this database holds: %',
-                CASE WHEN EXISTS (SELECT FROM plugin_webhooks.member_owners AS m WHERE m.kind = 'FUNCTION' AND m.reached)
+                CASE WHEN EXISTS (SELECT FROM plugin_webhooks.member_owners AS m
+                                  WHERE m.kind = 'FUNCTION' AND m.reached)
                     THEN 'update' ELSE 'take over' END, differences[1]
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = pg_catalog.array_to_string(differences, E'\n'),
