@@ -68,11 +68,6 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::copy(from, to).map(|_| ())
 }
 
-/// The variable `PG_CONFIG`, else the `pg_config` on PATH.
-pub(super) fn pg_config() -> PathBuf {
-    std::env::var_os("PG_CONFIG").map_or_else(|| "pg_config".into(), PathBuf::from)
-}
-
 pub(super) fn ask(pg_config: &Path, question: &str) -> PathBuf {
     let output = clean_command(pg_config)
         .arg(question)
