@@ -25,7 +25,7 @@ COMMENT ON FUNCTION plugin_webhooks.release_claims() IS
 
 CREATE OR REPLACE FUNCTION plugin_webhooks.missing_for_hand_back() RETURNS TABLE (object text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-    BEGIN ATOMIC
+    AS $$
     SELECT pg_catalog.format('function %s.%s()', f.schema_name, f.name)
         || CASE f.schema_name WHEN 'net' THEN ' of extension pg_net' ELSE '' END
     FROM plugin_webhooks.replaced AS r
@@ -45,8 +45,8 @@ CREATE OR REPLACE FUNCTION plugin_webhooks.missing_for_hand_back() RETURNS TABLE
                    '^(?:GRANT|ALTER) .* TO ("(?:[^"]|"")+"|[^" ]+)(?: WITH GRANT OPTION)?$') AS role
     ) AS g
     WHERE r.step IN (1, 2, 6, 8, 9) AND g.role <> 'PUBLIC' AND pg_catalog.to_regrole(g.role) IS NULL
-    ORDER BY 1;
-    END;
+    ORDER BY 1
+$$;
 COMMENT ON FUNCTION plugin_webhooks.missing_for_hand_back() IS
     'What the former system needs and this database has no more: hand_back() stops where there is any. Executable by '
     'the owner only.';
