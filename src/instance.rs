@@ -72,6 +72,15 @@ pub fn extension() -> Option<pg_sys::Oid> {
     pg::extension(c"plugin_webhooks")
 }
 
+/// Keeps the extension from being dropped until the end of the transaction, without waiting for anybody; false while
+/// somebody drops it. Ask for its oid afterwards.
+pub fn hold() -> bool {
+    let Some(table) = pg::relation(tables::INSTANCE) else {
+        return true;
+    };
+    pg::try_lock_table(table, pg::TableLock::AccessShare)
+}
+
 /// Runs `body` as the owner of `plugin_webhooks.instance`.
 pub fn as_owner<R>(body: impl FnOnce() -> R) -> R {
     pg::as_owner_of(tables::INSTANCE, body)

@@ -10,6 +10,8 @@ use pgrx::pg_sys;
 /// How a table is locked.
 #[derive(Clone, Copy)]
 pub enum TableLock {
+    /// As a query locks it; conflicts with DROP and its like.
+    AccessShare = pg_sys::AccessShareLock as isize,
     /// As any writer locks it.
     RowExclusive = pg_sys::RowExclusiveLock as isize,
     /// As ALTER TABLE does for foreign keys and triggers; conflicts with writers.

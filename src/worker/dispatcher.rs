@@ -140,7 +140,8 @@ impl Dispatcher {
         let busy = self.limiter.not_slow() > self.settings.bounds.in_flight / 4;
         let (purge, retention) = (&mut self.purge, &self.settings.retention);
         transaction::run(c"deleting old rows", || {
-            if instance::extension() == Some(self.extension)
+            if instance::hold()
+                && instance::extension() == Some(self.extension)
                 && instance::is_active()
                 && lock_queue()
             {
@@ -160,10 +161,11 @@ impl Dispatcher {
         };
         let recover = self.recovered_at.elapsed() >= RECOVER_EVERY;
         let done = transaction::run(activity, || {
+            let is_held = instance::hold();
             if instance::extension() != Some(self.extension) {
                 return Err(Tick::Gone);
             }
-            if !lock_queue() {
+            if !is_held || !lock_queue() {
                 return Err(Tick::Blocked);
             }
             let settled = self.unsettled.write();

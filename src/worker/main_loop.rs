@@ -65,15 +65,15 @@ pub extern "C-unwind" fn plugin_webhooks_worker_main(arg: pg_sys::Datum) {
 }
 
 /// Returns claimed rows to the queue. A copy leaves its rows as they came.
-fn recover_if_active() {
-    if instance::is_active() {
+fn recover_if_active(extension: pg_sys::Oid) {
+    if instance::hold() && instance::extension() == Some(extension) && instance::is_active() {
         queue::recover(true);
     }
 }
 
 fn serve(extension: pg_sys::Oid) {
     let mut failures = 0;
-    while let Err(failure) = transaction::run(c"recovering", recover_if_active) {
+    while let Err(failure) = transaction::run(c"recovering", || recover_if_active(extension)) {
         if let Failure::Error(reason) = failure {
             warn(&reason, failures);
         }
