@@ -49,6 +49,7 @@ fn have_a_description_and_a_default() {
             "secret_key_file string plugin_webhooks.key sighup",
             "show_internal_bodies bool off sighup",
             "site string - sighup",
+            "standard_webhooks bool on sighup",
             "worker_idle_timeout integer 120 1 86400 s sighup",
         ]
     );
