@@ -227,6 +227,7 @@ mod tests {
             [
                 "(\"audit.log_entity_change()\",\"\",trigger)",
                 "(\"audit.track(regclass,text[])\",\"p_table regclass, p_exclude text[] DEFAULT NULL::text[]\",void)",
+                "(\"audit.track_all(boolean)\",\"dry_run boolean DEFAULT true\",\"TABLE(tracked regclass, action text, reason text)\")",
                 "(\"audit.untrack(regclass)\",\"p_table regclass\",void)",
                 "(\"int.enqueue_plugin_events_from_audit()\",\"\",trigger)",
                 "(\"int.forget_subscriptions()\",\"\",trigger)",

@@ -2,7 +2,7 @@
 -- strong as it will have to be. Who takes a stronger one in the middle waits for transactions that wait for him.
 
 CREATE OR REPLACE FUNCTION plugin_webhooks.lock_relation(relation oid, mode text) RETURNS void
-    LANGUAGE c VOLATILE STRICT SET search_path = pg_catalog, pg_temp
+    LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'lock_relation_wrapper';
 COMMENT ON FUNCTION plugin_webhooks.lock_relation(oid, text) IS
     'Locks a table or a view, and no table below it, until the end of the transaction. mode: SHARE ROW EXCLUSIVE or '

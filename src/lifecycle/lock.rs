@@ -3,15 +3,16 @@
 
 use pgrx::prelude::*;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, required};
 use crate::pg;
 
 #[pg_extern(sql = false)]
-fn lock_relation(relation: pg_sys::Oid, mode: &str) -> Result<()> {
+fn lock_relation(relation: Option<pg_sys::Oid>, mode: Option<&str>) -> Result<()> {
     if !pg::current_user_is_superuser() {
         return Err(Error::SuperusersOnly("plugin_webhooks.lock_relation()").into());
     }
-    let lock = match mode {
+    let relation = required("relation", relation)?;
+    let lock = match required("mode", mode)? {
         "SHARE ROW EXCLUSIVE" => pg::TableLock::ShareRowExclusive,
         _ => pg::TableLock::AccessExclusive,
     };
