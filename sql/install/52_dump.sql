@@ -61,10 +61,14 @@ FROM relation AS r
 JOIN pg_catalog.pg_policies AS p ON p.schemaname = r.nspname AND p.tablename = r.relname
 WHERE r.data AND p.policyname !~ ('^' || r.relname || '_select_(anon|authenticated|service_role)$')
 UNION ALL
+-- Of a former owner's own: CREATE EXTENSION at the restore writes those of the extension.
+SELECT 'comment', p.object, p.statement || ';'
+FROM plugin_webhooks.replaced AS p WHERE p.step = 11 AND p.statement NOT LIKE '% IS NULL'
+UNION ALL
 SELECT 'trust', 'host', pg_catalog.format('SELECT plugin_webhooks.attach_host(%L);',
            pg_catalog.array_agg(DISTINCT pg_catalog.pg_get_userbyid(x.owner)::text))
 FROM plugin_webhooks.host_bindings AS b, pg_catalog.unnest(ARRAY[b.owner, b.schema_owner]) AS x (owner)
 WHERE b.named HAVING pg_catalog.count(*) > 0;
 COMMENT ON VIEW plugin_webhooks.not_in_dumps IS
     'What was added to the extension''s tables and pg_dump does not carry: owners, constraints, indexes, triggers, '
-    'policies, owners of host objects that are trusted by name, each as a statement to run after a restore.';
+    'policies, comments, owners of host objects that are trusted by name, each as a statement to run after a restore.';
