@@ -37,6 +37,9 @@ DO $$
 DECLARE
     kept record;
 BEGIN
+    -- The same as the extension's, of tables that it gave back before: nothing of the owner's own.
+    DELETE FROM plugin_webhooks.replaced AS r USING plugin_webhooks.found_comments AS o
+    WHERE r.step = 11 AND r.object = o.name AND r.statement = o.statement;
     FOR kept IN SELECT r.statement FROM plugin_webhooks.replaced AS r
                 WHERE r.step = 11 AND r.statement NOT LIKE '% IS NULL' LOOP
         EXECUTE kept.statement;
@@ -97,6 +100,7 @@ BEGIN
     END IF;
 END
 $$;
+DROP VIEW plugin_webhooks.found_comments;
 DROP VIEW plugin_webhooks.found;
 DROP TABLE plugin_webhooks.taking_over;
 

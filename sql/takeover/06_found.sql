@@ -27,6 +27,22 @@ UNION ALL
 SELECT t.note, t.object, p.oid, p.proowner
 FROM plugin_webhooks.taking_over AS t
 JOIN pg_catalog.pg_proc AS p ON p.oid = CASE WHEN t.note = 'function' THEN t.object::regprocedure END;
+-- Their comments, as statements.
+CREATE VIEW plugin_webhooks.found_comments AS
+SELECT o.name,
+       pg_catalog.format('COMMENT ON %s %s IS %s', o.kind, o.name,
+           coalesce(pg_catalog.quote_literal(o.comment), 'NULL')) AS statement
+FROM (
+    SELECT pg_catalog.upper(f.note) AS kind, f.name,
+           pg_catalog.obj_description(f.oid,
+               CASE f.note WHEN 'function' THEN 'pg_proc' ELSE 'pg_class' END::name) AS comment
+    FROM plugin_webhooks.found AS f WHERE f.note IN ('table', 'view', 'function')
+    UNION ALL
+    SELECT 'COLUMN', pg_catalog.format('%s.%I', f.name, a.attname), pg_catalog.col_description(a.attrelid, a.attnum)
+    FROM plugin_webhooks.found AS f
+    JOIN pg_catalog.pg_attribute AS a
+      ON f.note IN ('table', 'view') AND a.attrelid = f.oid AND a.attnum > 0 AND NOT a.attisdropped
+) AS o;
 
 -- The shape.
 DO $$

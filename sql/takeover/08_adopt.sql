@@ -220,20 +220,7 @@ BEGIN
     JOIN (VALUES (true, true, 'FORCE'::text), (false, false, 'DISABLE')) AS s (forced, value, word)
       ON CASE WHEN s.forced THEN c.relforcerowsecurity ELSE c.relrowsecurity END = s.value;
     -- Comments of the owner's own stay: install/99_finish.sql puts them back over those of the extension.
-    INSERT INTO plugin_webhooks.replaced
-    SELECT 11, o.name, pg_catalog.format('COMMENT ON %s %s IS %s', o.kind, o.name,
-               coalesce(pg_catalog.quote_literal(o.comment), 'NULL'))
-    FROM (
-        SELECT pg_catalog.upper(f.note) AS kind, f.name, pg_catalog.obj_description(f.oid,
-                   CASE f.note WHEN 'function' THEN 'pg_proc' ELSE 'pg_class' END::name) AS comment
-        FROM plugin_webhooks.found AS f WHERE f.note IN ('table', 'view', 'function')
-        UNION ALL
-        SELECT 'COLUMN', pg_catalog.format('%s.%I', f.name, a.attname),
-               pg_catalog.col_description(a.attrelid, a.attnum)
-        FROM plugin_webhooks.found AS f
-        JOIN pg_catalog.pg_attribute AS a
-          ON f.note IN ('table', 'view') AND a.attrelid = f.oid AND a.attnum > 0 AND NOT a.attisdropped
-    ) AS o;
+    INSERT INTO plugin_webhooks.replaced SELECT 11, o.name, o.statement FROM plugin_webhooks.found_comments AS o;
 
     -- And now they are the extension's.
     FOR actual IN SELECT f.note, f.oid::regclass AS relation FROM plugin_webhooks.found AS f
@@ -302,7 +289,8 @@ WHERE x.grantee <> o.owner AND r.rolname NOT IN ('anon', 'authenticated', 'servi
   -- Made by this script.
   AND o.name NOT IN (
       'plugin_webhooks.replaced', 'plugin_webhooks.taking_over', 'plugin_webhooks.expected_shape',
-      'plugin_webhooks.found', 'plugin_webhooks.member_owners', 'plugin_webhooks.as_owner_of(regclass,text)',
+      'plugin_webhooks.found', 'plugin_webhooks.found_comments', 'plugin_webhooks.member_owners',
+      'plugin_webhooks.as_owner_of(regclass,text)',
       'plugin_webhooks.lock_relation(oid,text)',
       'plugin_webhooks.lock_for(text,interval)', 'plugin_webhooks.grant_as_administrator(text)');
 

@@ -197,6 +197,8 @@ fn dump_and_restore() {
     let site = Site::new().with_former_system(&Receiver::http());
     site.server
         .allow_log("deliveries of database \"app_copy\" are paused");
+    site.server
+        .allow_log("deliveries of database \"app_new\" are paused");
     execute(&mut site.app(), CREATE);
     site.follow(include_str!("../../docs/dump-and-restore.md"));
     let mut copy = site.server.connect("app_copy");
