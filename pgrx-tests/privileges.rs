@@ -43,6 +43,7 @@ mod tests {
                 "(\"plugin_webhooks.admin_tenant_id()\",\"anon authenticated\")",
                 "(\"plugin_webhooks.adopt()\",)",
                 "(\"plugin_webhooks.as_owner_of(regclass,text)\",)",
+                "(\"plugin_webhooks.as_role(oid,text)\",)",
                 "(\"plugin_webhooks.attach_host(text[])\",)",
                 "(\"plugin_webhooks.bind_host(text[])\",)",
                 "(\"plugin_webhooks.check_foreign_keys(boolean)\",)",

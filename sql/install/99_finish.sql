@@ -1,21 +1,31 @@
 -- The end of CREATE EXTENSION.
 
--- Foreign keys to a host's tables, as the owner of ours: a query of the superuser would evaluate what hangs on the
--- host's.
+-- Foreign keys to a host's tables, as the owner of ours. Where he may read both tables PostgreSQL compares them in one
+-- query, which evaluates what hangs on the host's as him: so, for the moment, he may not read his own, and each row is
+-- looked up as the owner of the host's table.
 DO $$
 DECLARE
     key record;
 BEGIN
     FOR key IN
-        SELECT c.conrelid::regclass AS child, c.conname AS name FROM pg_catalog.pg_constraint AS c
+        SELECT c.conrelid::regclass AS child, c.conname AS name, pg_catalog.pg_get_userbyid(t.relowner) AS owner
+        FROM pg_catalog.pg_constraint AS c
+        JOIN pg_catalog.pg_class AS t ON t.oid = c.conrelid
         WHERE c.contype = 'f' AND NOT c.convalidated
           AND (c.conrelid, c.conname) IN (
               ('int.plugin_installations'::regclass, 'plugin_installations_tenant_id_fkey'),
               ('int.plugin_installations'::regclass, 'plugin_installations_installed_by_fkey'),
               ('int.plugin_delivery_queue'::regclass, 'plugin_delivery_queue_tenant_id_fkey'))
     LOOP
-        PERFORM plugin_webhooks.as_owner_of(
-            key.child, pg_catalog.format('ALTER TABLE %s VALIDATE CONSTRAINT %I', key.child, key.name));
+        PERFORM plugin_webhooks.grant_as_administrator(
+            pg_catalog.format('REVOKE SELECT ON %s FROM %I', key.child, key.owner));
+        -- Who may read it all the same, as a member of another role, keeps what checks new rows only.
+        IF NOT pg_catalog.has_any_column_privilege(key.owner, key.child, 'SELECT') THEN
+            PERFORM plugin_webhooks.as_owner_of(
+                key.child, pg_catalog.format('ALTER TABLE %s VALIDATE CONSTRAINT %I', key.child, key.name));
+        END IF;
+        PERFORM plugin_webhooks.grant_as_administrator(
+            pg_catalog.format('GRANT SELECT ON %s TO %I', key.child, key.owner));
     END LOOP;
 END
 $$;

@@ -103,12 +103,22 @@ COMMENT ON FUNCTION plugin_webhooks.restore_row_triggers() IS
     'audit.track() made the first ones, row triggers of that name: the former function knows no others. Called by '
     'hand_back(). Executable by the owner only.';
 
+CREATE OR REPLACE FUNCTION plugin_webhooks.as_role(role oid, statement text) RETURNS text
+    LANGUAGE c VOLATILE STRICT SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'as_role_wrapper';
+COMMENT ON FUNCTION plugin_webhooks.as_role(oid, text) IS
+    'Runs a statement as a role, in a security-restricted operation, and returns the first column, a text, of its '
+    'first row, or null: to parse what somebody has written is enough to run code. Called by resume() and hand_back(). '
+    'Executable by the owner only.';
+
 CREATE OR REPLACE FUNCTION plugin_webhooks.hand_back() RETURNS void
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET check_function_bodies = off
     AS $$
 DECLARE
     extension oid;
     data      oid[];
+    former    oid;
+    lacking   text;
     missing   CONSTANT text[] := ARRAY(SELECT m.object FROM plugin_webhooks.missing_for_hand_back() AS m);
     member    record;
 BEGIN
@@ -160,22 +170,77 @@ BEGIN
     LOOP
         EXECUTE pg_catalog.format('ALTER EXTENSION plugin_webhooks DROP %s %s', member.kind, member.name);
     END LOOP;
-    -- What was here before, as it was. A view of it may use columns that only it had. A function gets its definition
-    -- before its owner, and an object loses what the interface granted before it gets what was granted.
+    -- What was here before, as it was. Whose it is comes first. A table that somebody has given away since then goes to
+    -- who had it, too.
     FOR member IN
-        SELECT s.statement
+        SELECT r.statement FROM plugin_webhooks.replaced AS r
+        WHERE r.step IN (8, 9) OR r.step IN (1, 2) AND r.statement NOT LIKE 'CREATE OR REPLACE %'
+        ORDER BY r.step, r.object COLLATE pg_catalog."C"
+    LOOP
+        EXECUTE member.statement;
+    END LOOP;
+    SELECT o.owner INTO former
+    FROM (
+        SELECT p.proowner AS owner FROM plugin_webhooks.replaced AS r
+        JOIN pg_catalog.pg_proc AS p ON r.step = 1 AND p.oid = pg_catalog.to_regprocedure(r.object)
+        UNION
+        SELECT c.relowner FROM plugin_webhooks.replaced AS r
+        JOIN pg_catalog.pg_class AS c ON r.step = 2 AND c.oid = pg_catalog.to_regclass(r.object)
+    ) AS o
+    JOIN pg_catalog.pg_roles AS a ON a.oid = o.owner AND NOT a.rolsuper;
+    FOR member IN
+        SELECT c.oid::regclass AS relation FROM pg_catalog.pg_class AS c
+        WHERE c.oid = ANY (data) AND c.relkind = 'r' AND c.relowner <> former AND EXISTS (
+            SELECT FROM plugin_webhooks.replaced AS r
+            WHERE r.step IN (3, 4, 5) AND pg_catalog.to_regclass(r.object) = c.oid)
+    LOOP
+        EXECUTE pg_catalog.format('ALTER TABLE %s OWNER TO %I', member.relation, pg_catalog.pg_get_userbyid(former));
+    END LOOP;
+    -- What he has written, as him, who may create objects in the schema for the moment; what names objects and roles,
+    -- and quotes texts, as the superuser. A view of it may use columns that only it had. Grants come first, for those who
+    -- need them here, and an object loses what the interface granted before it gets what was granted.
+    FOR member IN
+        SELECT s.object, s.statement, s.written, o.owner, o.schema
         FROM (
-            SELECT r.step, r.object, r.statement FROM plugin_webhooks.replaced AS r
+            SELECT r.step, r.object, r.statement,
+                   r.step IN (3, 4, 5) OR r.step IN (1, 2) AND r.statement LIKE 'CREATE OR REPLACE %' AS written
+            FROM plugin_webhooks.replaced AS r
+            WHERE r.step IN (3, 4, 5, 6, 7, 10, 11) OR r.step IN (1, 2) AND r.statement LIKE 'CREATE OR REPLACE %'
             UNION ALL
-            SELECT r.step, r.object, pg_catalog.replace(r.statement, ' FROM PUBLIC', ' FROM ' || g.rolname)
+            SELECT r.step, r.object, pg_catalog.replace(r.statement, ' FROM PUBLIC', ' FROM ' || g.rolname), false
             FROM plugin_webhooks.replaced AS r
             JOIN pg_catalog.pg_roles AS g
               ON g.rolname IN ('anon', 'authenticated', 'service_role', 'plugin_webhooks_owner')
             WHERE r.step = 6 AND r.statement LIKE 'REVOKE ALL ON % FROM PUBLIC'
         ) AS s
-        ORDER BY s.step, s.object COLLATE pg_catalog."C", s.statement COLLATE pg_catalog."C" DESC
+        LEFT JOIN LATERAL (
+            SELECT p.proowner AS owner, p.pronamespace AS schema FROM pg_catalog.pg_proc AS p
+            WHERE s.step = 1 AND p.oid = pg_catalog.to_regprocedure(s.object)
+            UNION ALL
+            SELECT c.relowner, c.relnamespace FROM pg_catalog.pg_class AS c
+            WHERE s.step IN (2, 3, 4, 5) AND c.oid = pg_catalog.to_regclass(s.object)
+        ) AS o ON s.written
+        ORDER BY s.step <> 6, s.step, s.object COLLATE pg_catalog."C", s.statement COLLATE pg_catalog."C" DESC
     LOOP
-        EXECUTE member.statement;
+        IF NOT member.written THEN
+            EXECUTE member.statement;
+            CONTINUE;
+        END IF;
+        IF member.owner IS NULL THEN
+            RAISE EXCEPTION '% does not exist', member.object USING ERRCODE = 'undefined_object';
+        END IF;
+        SELECT pg_catalog.string_agg(p.name, ', ') INTO lacking
+        FROM (VALUES ('CREATE'::text), ('USAGE')) AS p (name)
+        WHERE NOT pg_catalog.has_schema_privilege(member.owner, member.schema, p.name);
+        IF lacking IS NOT NULL THEN
+            EXECUTE pg_catalog.format('GRANT %s ON SCHEMA %s TO %I', lacking, member.schema::regnamespace,
+                pg_catalog.pg_get_userbyid(member.owner));
+        END IF;
+        PERFORM plugin_webhooks.as_role(member.owner, member.statement);
+        IF lacking IS NOT NULL THEN
+            EXECUTE pg_catalog.format('REVOKE %s ON SCHEMA %s FROM %I', lacking, member.schema::regnamespace,
+                pg_catalog.pg_get_userbyid(member.owner));
+        END IF;
     END LOOP;
     DELETE FROM plugin_webhooks.replaced;
     -- Until DROP EXTENSION, two would send.

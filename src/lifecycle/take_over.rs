@@ -62,12 +62,26 @@ fn refused_installations()
 
 #[pg_extern(sql = false)]
 fn as_owner_of(relation: pg_sys::Oid, statement: &str) -> Result<Option<i64>> {
-    // Whoever was granted EXECUTE must not become any owner by it.
-    if !pg::current_user_is_superuser() {
-        return Err(Error::SuperusersOnly("plugin_webhooks.as_owner_of()").into());
-    }
+    only_for_superusers("plugin_webhooks.as_owner_of()")?;
     Ok(pg::owner(relation)
         .and_then(|owner| pg::as_role(owner, || pg::write_returning::<i64>(statement, &[]))))
+}
+
+#[pg_extern(sql = false)]
+fn as_role(role: pg_sys::Oid, statement: &str) -> Result<Option<String>> {
+    only_for_superusers("plugin_webhooks.as_role()")?;
+    Ok(pg::as_role(role, || {
+        pg::write_returning::<String>(statement, &[])
+    }))
+}
+
+/// Whoever was granted EXECUTE must not become anybody else by it.
+fn only_for_superusers(function: &'static str) -> Result<()> {
+    if pg::current_user_is_superuser() {
+        Ok(())
+    } else {
+        Err(Error::SuperusersOnly(function).into())
+    }
 }
 
 #[pg_extern(sql = false)]

@@ -852,7 +852,7 @@ mod way_back {
         assert_same_lines(("before", &before), ("after", &catalog(&mut client)));
         execute(
             &mut client,
-            "create schema net; create schema extensions; create role \"to be dropped\";
+            "create schema net; create schema extensions; grant usage on schema extensions to legacy_owner; create role \"to be dropped\";
              create function net.http_post() returns bigint language sql as 'select 1::bigint';
              create function extensions.gen_random_uuid() returns uuid language sql as 'select null::uuid';
              begin; select plugin_webhooks.hand_back(); drop extension plugin_webhooks; commit;

@@ -6,12 +6,13 @@ use plugin_webhooks_kit::{Tenant, as_user, create_tracked_table, project};
 use super::*;
 
 /// What the trigger tries; what worked tells.
-const ATTEMPTS: [&str; 12] = [
+const ATTEMPTS: [&str; 13] = [
     "select int.resolve_installation_signing_secret(id) from int.plugin_installations",
     "select int.plugin_webhook_apply_action(gen_random_uuid(), ''noop'', null)",
     "select plugin_webhooks.create_secret(''s'', ''made'')",
     "select plugin_webhooks.register_action(''a.b'', ''pg_catalog.now()'')",
     "select plugin_webhooks.as_owner_of(''pg_catalog.pg_class'', ''select 1::bigint'')",
+    "select plugin_webhooks.as_role(10, ''select 1::text'')",
     "select plugin_webhooks.hand_back()",
     "set role postgres",
     "reset session authorization",

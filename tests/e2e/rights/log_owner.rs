@@ -1,7 +1,7 @@
 //! A log of another owner than the queue, after an ALTER TABLE by hand: what hangs on the log, and the casts that its
 //! types bring along, run as the owner of the log.
 
-use plugin_webhooks_kit::{count, create_supabase_roles};
+use plugin_webhooks_kit::{count, create_supabase_roles, expect_sqlstate};
 
 use super::*;
 
@@ -96,4 +96,47 @@ fn reads_its_rows_as_its_owner_when_somebody_else_writes_them() {
         watched.told()
     );
     watched.assert_ran_only_as(&["log_owner"]);
+}
+
+/// An index's constant expression runs when a query over the table is planned.
+#[test]
+fn plans_no_query_as_the_owner_of_the_queue_when_foreign_keys_are_checked() {
+    let mut watched = watched();
+    watched.run(
+        "grant select on audit.entity_changes to plugin_webhooks_owner;
+         grant select on int.plugin_delivery_queue to log_owner;
+         grant usage on schema int to log_owner;",
+    );
+    watched.run_as(
+        "log_owner",
+        "create function logs.always() returns boolean language plpgsql immutable as $$
+             begin perform watch.tell('index'); return true; end $$;
+         create index on audit.entity_changes ((logs.always()));
+         create index on audit.entity_changes (id) where logs.always();",
+    );
+    watched.run(&format!(
+        "insert into public.items values (1, '{TENANT}');
+         select plugin_webhooks.check_foreign_keys(false);
+         delete from watch.told;
+         select plugin_webhooks.check_foreign_keys(true);"
+    ));
+    assert!(
+        watched.told().contains("index: log_owner"),
+        "{:?}",
+        watched.told()
+    );
+    watched.assert_ran_only_as(&["log_owner"]);
+    // It still finds what is missing.
+    watched.run(
+        "select plugin_webhooks.check_foreign_keys(false);
+         alter table audit.entity_changes disable trigger all;
+         delete from audit.entity_changes;
+         alter table audit.entity_changes enable trigger all;",
+    );
+    expect_sqlstate(
+        watched
+            .client
+            .batch_execute("select plugin_webhooks.check_foreign_keys(true)"),
+        "23503",
+    );
 }

@@ -12,6 +12,7 @@ mod search_path;
 mod tables;
 mod take_over;
 mod views;
+mod way_back;
 
 use std::collections::BTreeSet;
 

@@ -216,8 +216,12 @@ fn statements_as_an_owner_are_run_for_superusers_only() {
          grant execute on all functions in schema plugin_webhooks to mallory",
     );
     watched.run("set role mallory");
-    let call = "select plugin_webhooks.as_owner_of('pg_catalog.pg_class', 'select 1::bigint where watch.tell(''x'')')";
-    expect_sqlstate(watched.client.batch_execute(call), "42501");
+    for call in [
+        "select plugin_webhooks.as_owner_of('pg_catalog.pg_class', 'select 1::bigint where watch.tell(''x'')')",
+        "select plugin_webhooks.as_role('pg_read_all_data'::regrole, 'select 1::text where watch.tell(''x'')')",
+    ] {
+        expect_sqlstate(watched.client.batch_execute(call), "42501");
+    }
     watched.run("reset role");
     watched.assert_ran_only_as(&[]);
 }
@@ -251,6 +255,50 @@ fn what_hangs_on_a_trusted_hosts_tables_runs_as_their_owner() {
          where contype = 'f' and convalidated and confrelid in ('app.tenants'::regclass, 'auth.users'::regclass)",
     );
     assert_eq!(keys, 3);
+}
+
+/// Whoever owns our tables may read the host's: one query over both would run what hangs on the host's as him.
+#[test]
+fn what_hangs_on_a_hosts_tables_that_everybody_reads_runs_as_their_owner() {
+    let mut watched = Watched::of(shared_server().empty_database());
+    watched.run(
+        "create schema app;
+         create table app.tenants (id uuid primary key, name text);
+         grant select on app.tenants to public;
+         grant usage on schema app to public;
+         grant create on schema app to mallory;
+         alter table app.tenants owner to mallory;",
+    );
+    watched.run_as(
+        MALLORY,
+        "create function app.always() returns boolean language plpgsql immutable as $$
+             begin perform watch.tell('index'); return true; end $$;
+         create index on app.tenants ((app.always()));
+         create index on app.tenants (id) where app.always();",
+    );
+    watched.run("truncate watch.told");
+    watched.run(CREATE);
+    watched.assert_ran_only_as(&[MALLORY]);
+    let keys = "select count(*) filter (where convalidated) * 10 + count(*) from pg_constraint
+                where contype = 'f' and confrelid = 'app.tenants'::regclass";
+    assert_eq!(value::<i64>(&mut watched.client, keys), 22);
+    let reads = "select has_table_privilege('plugin_webhooks_owner', 'int.plugin_installations', 'SELECT')
+                        and has_table_privilege('plugin_webhooks_owner', 'int.plugin_delivery_queue', 'SELECT')";
+    assert!(value::<bool>(&mut watched.client, reads));
+    // Rows are looked up one by one.
+    watched.run_as(
+        MALLORY,
+        "insert into app.tenants values ('00000000-0000-0000-0000-000000000001', 'One')",
+    );
+    watched.run(
+        "select public.rpc_register_plugin('crm', 'CRM');
+         select public.rpc_install_plugin('00000000-0000-0000-0000-000000000001', 'crm');
+         select plugin_webhooks.hand_back(); drop extension plugin_webhooks;
+         alter table int.plugin_installations drop constraint plugin_installations_tenant_id_fkey;",
+    );
+    watched.run(CREATE);
+    assert_eq!(value::<i64>(&mut watched.client, keys), 22);
+    watched.assert_ran_only_as(&[MALLORY]);
 }
 
 /// Whoever has CREATE on the database can make schemas, and what is in them, of any name.
