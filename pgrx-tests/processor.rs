@@ -62,7 +62,7 @@ mod tests {
                         lease_expires_at > now() + interval '100 s' as leased
                  from int.plugin_delivery_queue"
             ),
-            ["(sending,0,,,t,t)"]
+            ["(pending,0,,,t,t)"]
         );
     }
 
@@ -109,8 +109,9 @@ mod tests {
         );
         assert_eq!(process("10"), 1);
         assert_eq!(
-            operator()
-                .count("int.plugin_delivery_queue where status = 'sending' and claim_id is null"),
+            operator().count(
+                "int.plugin_delivery_queue where lease_expires_at is not null and claim_id is null"
+            ),
             2
         );
     }
@@ -132,7 +133,7 @@ mod tests {
         for (tenant, moved) in [(&busy, 8), (&quiet, 2), (&off, 0)] {
             assert_eq!(
                 operator().count(&format!(
-                    "int.plugin_delivery_queue where status = 'sending' and tenant_id = '{}'",
+                    "int.plugin_delivery_queue where lease_expires_at is not null and tenant_id = '{}'",
                     tenant.id
                 )),
                 moved
@@ -150,8 +151,8 @@ mod tests {
         assert_eq!(process("2"), 2);
         assert_eq!(
             operator().rows(
-                "select payload #>> '{audit,record_id}' from int.plugin_delivery_queue where status = 'sending' \
-                order by 1"
+                "select payload #>> '{audit,record_id}' from int.plugin_delivery_queue \
+                where lease_expires_at is not null order by 1"
             ),
             ["(4)", "(5)"]
         );

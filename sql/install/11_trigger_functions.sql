@@ -44,6 +44,18 @@ COMMENT ON FUNCTION plugin_webhooks.note_change() IS
     'Trigger function: a row whose limited columns are changed by hand is one that was changed now. CHECK constraints '
     'hold for such rows. With an argument, an interval: it was changed so long ago.';
 
+CREATE OR REPLACE FUNCTION plugin_webhooks.forget_claim() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    NEW.claim_id := NULL;
+    NEW.lease_expires_at := NULL;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION plugin_webhooks.forget_claim() IS
+    'Trigger function of int.plugin_delivery_queue: a row that is set to pending belongs to no claim.';
+
 -- Among the extension's tables foreign keys do exist, and pg_restore -j loads tables in any order: until the data
 -- is active here they are not checked, and this stands in for them, except for rows that come from the dump.
 CREATE OR REPLACE FUNCTION plugin_webhooks.check_references() RETURNS trigger

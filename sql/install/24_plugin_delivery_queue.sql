@@ -40,8 +40,8 @@ COMMENT ON TABLE int.plugin_delivery_queue IS
 COMMENT ON COLUMN int.plugin_delivery_queue.id IS 'Sent as X-Plugin-Delivery-Id; the same for every attempt.';
 COMMENT ON COLUMN int.plugin_delivery_queue.payload IS 'The request body is exactly payload::text.';
 COMMENT ON COLUMN int.plugin_delivery_queue.status IS
-    'pending: waits for next_attempt_at. sending: claimed until lease_expires_at. delivered: answered 2xx. dead: '
-    'given up. failed: not used by this version.';
+    'pending: waits for next_attempt_at, or an attempt runs. delivered: answered 2xx. dead: given up. sending and '
+    'failed: not used by this version; what another one left as sending goes back to pending.';
 COMMENT ON COLUMN int.plugin_delivery_queue.attempts IS
     'Failed attempts so far. One more than the retry schedule has delays, by default the 8th, makes the delivery dead.';
 COMMENT ON COLUMN int.plugin_delivery_queue.last_error IS
@@ -55,14 +55,31 @@ COMMENT ON COLUMN int.plugin_delivery_queue.claim_id IS
     'Identifies the claim that sends it; null while its dispatch is only requested. An outcome of another claim '
     'changes nothing.';
 COMMENT ON COLUMN int.plugin_delivery_queue.lease_expires_at IS
-    'A sending row goes back to pending when this has passed.';
+    'A row that is claimed, or whose dispatch is requested, is free again when this has passed.';
 
 -- What the worker claims, installation by installation.
-CREATE INDEX IF NOT EXISTS plugin_delivery_queue_pending_idx
-    ON int.plugin_delivery_queue (plugin_installation_id, next_attempt_at) WHERE status = 'pending';
+CREATE INDEX IF NOT EXISTS plugin_delivery_queue_waiting_idx
+    ON int.plugin_delivery_queue (plugin_installation_id, next_attempt_at)
+    WHERE status = 'pending' AND lease_expires_at IS NULL;
 -- Leases that have passed.
-CREATE INDEX IF NOT EXISTS plugin_delivery_queue_sending_idx
-    ON int.plugin_delivery_queue (lease_expires_at) WHERE status = 'sending';
+CREATE INDEX IF NOT EXISTS plugin_delivery_queue_claimed_idx
+    ON int.plugin_delivery_queue (lease_expires_at) WHERE status = 'sending' OR lease_expires_at IS NOT NULL;
+-- Of an earlier version. What a former system has under these names stays.
+DO $$
+DECLARE
+    earlier record;
+BEGIN
+    FOR earlier IN
+        SELECT x.indexrelid::regclass AS index FROM pg_catalog.pg_index AS x
+        WHERE x.indrelid = 'int.plugin_delivery_queue'::regclass
+          AND x.indexrelid IN (pg_catalog.to_regclass('int.plugin_delivery_queue_pending_idx'),
+                               pg_catalog.to_regclass('int.plugin_delivery_queue_sending_idx'))
+          AND NOT EXISTS (SELECT FROM plugin_webhooks.found AS f WHERE f.note = 'table' AND f.oid = x.indrelid)
+    LOOP
+        EXECUTE pg_catalog.format('DROP INDEX %s', earlier.index);
+    END LOOP;
+END
+$$;
 -- What a tenant reads.
 CREATE INDEX IF NOT EXISTS plugin_delivery_queue_tenant_id_idx
     ON int.plugin_delivery_queue (tenant_id, created_at);
@@ -97,3 +114,8 @@ CREATE OR REPLACE TRIGGER plugin_delivery_queue_references
     FOR EACH ROW EXECUTE FUNCTION plugin_webhooks.check_references(
         'tenant_id', 'app', 'tenants', 'plugin_installation_id', 'int', 'plugin_installations',
         'source_entity_change_id', 'audit', 'entity_changes');
+-- Whoever sets a row to pending by hand wants it sent anew: the outcome of an attempt that runs counts no more.
+CREATE OR REPLACE TRIGGER plugin_delivery_queue_forget_claim
+    BEFORE UPDATE OF status ON int.plugin_delivery_queue
+    FOR EACH ROW WHEN (NEW.status = 'pending' AND NEW.lease_expires_at = OLD.lease_expires_at)
+    EXECUTE FUNCTION plugin_webhooks.forget_claim();

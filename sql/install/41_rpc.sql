@@ -64,10 +64,10 @@ CREATE OR REPLACE FUNCTION public.rpc_process_plugin_deliveries(p_batch_size int
     LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'rpc_process_plugin_deliveries_wrapper';
 COMMENT ON FUNCTION public.rpc_process_plugin_deliveries(integer) IS
-    'Requests the dispatch of up to p_batch_size due deliveries, fairly over installations, returns expired leases to '
-    'the queue and makes sure that a worker runs; returns how many deliveries it requested the worker to send. Null '
-    'or less than 1 means 25; at most 10000. Executable by service_role and by pg_cron''s role. Never waits for the '
-    'network.';
+    'Moves up to p_batch_size due deliveries, fairly over installations: those that cannot be sent are dead, or '
+    'pending with a reason, when it returns; the worker sends the others, and it makes sure that one runs. Returns '
+    'expired leases to the queue. Null or less than 1 means 25; at most 10000. Executable by service_role and by '
+    'pg_cron''s role. Never waits for the network.';
 
 CREATE OR REPLACE FUNCTION public.rpc_plugin_ingest_webhook(
     p_plugin_key text, p_installation_id uuid, p_payload jsonb, p_signature text

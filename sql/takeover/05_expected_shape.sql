@@ -136,13 +136,15 @@ FROM (VALUES
     'CHECK ((status = ANY (ARRAY[''pending''::text, ''sending''::text, ''delivered''::text, '
     '''failed''::text, ''dead''::text])))'),
 ('constraint', 'int.plugin_delivery_queue', 'plugin_delivery_queue_attempts_check', 'CHECK ((attempts >= 0))'),
-('index', 'int.plugin_delivery_queue', 'plugin_delivery_queue_pending_idx',
-    'btree (plugin_installation_id, next_attempt_at) WHERE (status = ''pending''::text)'),
-('index', 'int.plugin_delivery_queue', 'plugin_delivery_queue_sending_idx',
-    'btree (lease_expires_at) WHERE (status = ''sending''::text)'),
+('index', 'int.plugin_delivery_queue', 'plugin_delivery_queue_waiting_idx',
+    'btree (plugin_installation_id, next_attempt_at) WHERE ((status = ''pending''::text) AND '
+    '(lease_expires_at IS NULL))'),
+('index', 'int.plugin_delivery_queue', 'plugin_delivery_queue_claimed_idx',
+    'btree (lease_expires_at) WHERE ((status = ''sending''::text) OR (lease_expires_at IS NOT NULL))'),
 ('index', 'int.plugin_delivery_queue', 'plugin_delivery_queue_tenant_id_idx', 'btree (tenant_id, created_at)'),
 ('index', 'int.plugin_delivery_queue', 'plugin_delivery_queue_source_entity_change_id_idx',
     'btree (source_entity_change_id)'),
+('trigger', 'int.plugin_delivery_queue', 'plugin_delivery_queue_forget_claim', NULL),
 ('trigger', 'int.plugin_delivery_queue', 'plugin_delivery_queue_references', NULL),
 
 ('column', 'int.plugin_delivery_attempts', 'id', 'bigint NOT NULL'),

@@ -18,7 +18,10 @@ use crate::tables;
 use crate::text_enum::TextEnum;
 
 const CLAIM: &str = include_str!("sql/claim.sql");
+const RELEASE: &str = include_str!("sql/release.sql");
 const UNCLAIM: &str = include_str!("sql/unclaim.sql");
+const STILL_WAITING: &str = "SELECT q.id FROM int.plugin_delivery_queue AS q
+    WHERE q.id = ANY ($1) AND coalesce(q.status, '') = 'pending' AND q.lease_expires_at IS NULL";
 const SETTLE: &str = include_str!("sql/settle.sql");
 const LOCKED: &str = include_str!("sql/locked.sql");
 const RETURN_ALL: &str = include_str!("sql/return_all.sql");
@@ -38,6 +41,8 @@ pub struct Claimed {
     pub body: Option<String>,
     /// Failed attempts before this one.
     pub failures: u32,
+    /// Less than two seconds old.
+    pub fresh: bool,
 }
 
 /// What an attempt leads to for its delivery, ready to be written.
@@ -80,9 +85,9 @@ pub(super) fn as_queue_owner<R>(body: impl FnOnce() -> R) -> R {
     pg::as_owner_of(tables::QUEUE, body)
 }
 
-const CLAIM_TYPES: [pg_sys::BuiltinOid; 4] = {
+const CLAIM_TYPES: [pg_sys::BuiltinOid; 3] = {
     use pg_sys::BuiltinOid as T;
-    [T::UUIDARRAYOID, T::INT8OID, T::INTERVALOID, T::TEXTARRAYOID]
+    [T::UUIDARRAYOID, T::INT8OID, T::INTERVALOID]
 };
 
 /// The parameters of claim.sql.
@@ -90,15 +95,8 @@ fn claim_args(
     rows: Vec<Uuid>,
     claim_id: Option<i64>,
     lease: Duration,
-    statuses: &[DeliveryStatus],
-) -> [DatumWithOid<'static>; 4] {
-    let statuses = statuses.iter().map(|status| status.as_str());
-    [
-        rows.into(),
-        claim_id.into(),
-        interval(lease).into(),
-        statuses.collect::<Vec<_>>().into(),
-    ]
+) -> [DatumWithOid<'static>; 3] {
+    [rows.into(), claim_id.into(), interval(lease).into()]
 }
 
 /// What a claim took, and what it left.
@@ -112,8 +110,7 @@ pub struct Claim {
 /// Claims rows that are pending or whose dispatch was requested, under a new claim id: as many as there is room for
 /// their bodies, in this order, but for those that are not small, which tenants send in turn.
 pub fn claim(rows: &[Uuid], claim_id: i64, lease: Duration, mut room: Room<'_, Uuid>) -> Claim {
-    let statuses = [DeliveryStatus::Pending, DeliveryStatus::Sending];
-    let args = claim_args(rows.to_vec(), Some(claim_id), lease, &statuses);
+    let args = claim_args(rows.to_vec(), Some(claim_id), lease);
     let order: HashMap<&Uuid, usize> = rows.iter().zip(0..).collect();
     as_queue_owner(|| {
         let mut claim = Claim::default();
@@ -153,6 +150,7 @@ pub fn claim(rows: &[Uuid], claim_id: i64, lease: Duration, mut room: Room<'_, U
                     body,
                     failures: u32::try_from(row.get::<i32>(5)?.unwrap_or(0)).unwrap_or(0),
                     tenant,
+                    fresh: row.get::<bool>(7)? == Some(true),
                 });
             }
             Ok(())
@@ -179,8 +177,58 @@ pub(super) fn nil() -> Uuid {
 
 /// Requests the dispatch of pending rows: the worker claims them. Returns how many.
 pub fn request_dispatch(rows: Vec<Uuid>, lease: Duration) -> usize {
-    let args = claim_args(rows, None, lease, &[DeliveryStatus::Pending]);
+    let args = claim_args(rows, None, lease);
     as_queue_owner(|| pg::run_kept(CLAIM, &CLAIM_TYPES, &args, |table| Ok(table.len())))
+}
+
+/// Claims rows that will not be sent: their bodies are not read.
+pub fn claim_unread(rows: Vec<Uuid>, claim_id: i64, lease: Duration) -> Vec<Claimed> {
+    let args = claim_args(rows, Some(claim_id), lease);
+    as_queue_owner(|| {
+        pg::run_kept(CLAIM, &CLAIM_TYPES, &args, |table| {
+            table
+                .into_iter()
+                .map(|row| {
+                    Ok(Claimed {
+                        id: row.get::<Uuid>(1)?.unwrap_or_else(nil),
+                        installation: row.get::<Uuid>(2)?.unwrap_or_else(nil),
+                        event_type: None,
+                        body: None,
+                        failures: u32::try_from(row.get::<i32>(5)?.unwrap_or(0)).unwrap_or(0),
+                        tenant: row.get::<Uuid>(6)?.unwrap_or_else(nil),
+                        fresh: row.get::<bool>(7)? == Some(true),
+                    })
+                })
+                .collect()
+        })
+    })
+}
+
+/// Gives up the claim on rows, as if it had never been.
+pub fn release(rows: Vec<Uuid>, claim_id: i64) {
+    let types = [
+        pg_sys::BuiltinOid::UUIDARRAYOID,
+        pg_sys::BuiltinOid::INT8OID,
+    ];
+    let args = [rows.into(), claim_id.into()];
+    as_queue_owner(|| pg::run_kept(RELEASE, &types, &args, |_| Ok(())));
+}
+
+/// Which of these rows nobody has claimed or settled yet.
+pub fn still_waiting(rows: Vec<Uuid>) -> Vec<Uuid> {
+    as_queue_owner(|| {
+        pg::run_kept(
+            STILL_WAITING,
+            &[pg_sys::BuiltinOid::UUIDARRAYOID],
+            &[rows.into()],
+            |table| {
+                table
+                    .into_iter()
+                    .filter_map(|row| row.get::<Uuid>(1).transpose())
+                    .collect()
+            },
+        )
+    })
 }
 
 /// Writes settlements; returns how many rows still belonged to their claim.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::{JsonB, Uuid, pg_sys};
@@ -28,17 +29,22 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Adds due rows.
-    pub fn add_due(&mut self, permits: &Permits<Uuid>) {
-        self.add(DUE, permits);
+    /// Adds due rows, but for those of the installations `held`.
+    pub fn add_due(&mut self, permits: &Permits<Uuid>, held: &HashMap<Uuid, Instant>) {
+        self.add(DUE, permits, held);
     }
 
     /// Adds rows whose dispatch the processor requested.
     pub fn add_requested(&mut self, permits: &Permits<Uuid>) {
-        self.add(REQUESTED, permits);
+        self.add(REQUESTED, permits, &HashMap::new());
     }
 
-    fn add(&mut self, statement: &'static str, permits: &Permits<Uuid>) {
+    fn add(
+        &mut self,
+        statement: &'static str,
+        permits: &Permits<Uuid>,
+        held: &HashMap<Uuid, Instant>,
+    ) {
         let listed = permits.listed.iter();
         let listed = listed.map(|(installation, permits)| {
             (installation.to_string(), serde_json::Value::from(*permits))
@@ -50,6 +56,9 @@ impl Rows {
                 for row in table {
                     let tenant = row.get::<Uuid>(1)?.unwrap_or_else(nil);
                     let installation = row.get::<Uuid>(2)?.unwrap_or_else(nil);
+                    if held.contains_key(&installation) {
+                        continue;
+                    }
                     match row.get::<Vec<Uuid>>(3)? {
                         // It was looked at, and has no due row.
                         Some(ids) if ids.is_empty() => {}
@@ -85,8 +94,8 @@ impl Rows {
     }
 }
 
-/// The ids of up to `total` due rows, for which tenants and installations take turns.
-pub fn oldest(total: usize) -> Vec<Uuid> {
+/// Up to `total` due rows, for which tenants and installations take turns: their ids and their installations.
+pub fn oldest(total: usize) -> Vec<(Uuid, Uuid)> {
     use pg_sys::BuiltinOid as T;
     static STATEMENT: OnceLock<String> = OnceLock::new();
     let statement = STATEMENT.get_or_init(|| OLDEST_DUE.replace("        {found}", DUE));
@@ -98,7 +107,10 @@ pub fn oldest(total: usize) -> Vec<Uuid> {
         pg::run_kept(statement, &types, &args, |table| {
             table
                 .into_iter()
-                .filter_map(|row| row.get::<Uuid>(1).transpose())
+                .map(|row| {
+                    let id = row.get::<Uuid>(1)?.unwrap_or_else(nil);
+                    Ok((id, row.get::<Uuid>(2)?.unwrap_or_else(nil)))
+                })
                 .collect()
         })
     })

@@ -6,9 +6,9 @@ mod actions;
 mod call;
 mod work_order;
 
+use pgrx::Uuid;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
-use pgrx::{PgSqlErrorCode, Uuid};
 use plugin_webhooks_core::signature;
 
 use self::call::Call;
@@ -86,30 +86,23 @@ fn read_secret(
     tenant: Uuid,
     plugin: &str,
 ) -> std::result::Result<Option<Secret>, (String, Option<String>)> {
-    use PgSqlErrorCode as Code;
     match pg::caught_error(|| secrets::of(name, tenant, plugin)) {
         Ok(Ok(secret)) => Ok(secret),
         Ok(Err(report)) => Err((
             report.message().to_owned(),
             report.hint().map(str::to_owned),
         )),
-        Err(error) => {
-            let (CaughtError::PostgresError(report)
+        Err(error) if pg::ends_transaction(&error) => error.rethrow(),
+        Err(
+            CaughtError::PostgresError(report)
             | CaughtError::ErrorReport(report)
             | CaughtError::RustPanic {
                 ereport: report, ..
-            }) = &error;
-            match report.sql_error_code() {
-                Code::ERRCODE_QUERY_CANCELED
-                | Code::ERRCODE_LOCK_NOT_AVAILABLE
-                | Code::ERRCODE_T_R_DEADLOCK_DETECTED
-                | Code::ERRCODE_T_R_SERIALIZATION_FAILURE => error.rethrow(),
-                _ => Err((
-                    report.message().to_owned(),
-                    report.hint().map(str::to_owned),
-                )),
-            }
-        }
+            },
+        ) => Err((
+            report.message().to_owned(),
+            report.hint().map(str::to_owned),
+        )),
     }
 }
 

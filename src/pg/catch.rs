@@ -75,6 +75,24 @@ pub fn caught_message(error: CaughtError) -> String {
     }
 }
 
+/// Whether an error is about the transaction and not about what the code in it did: to catch it would be wrong
+/// where somebody waits for the transaction.
+pub fn ends_transaction(error: &CaughtError) -> bool {
+    use PgSqlErrorCode as Code;
+    let (CaughtError::PostgresError(report)
+    | CaughtError::ErrorReport(report)
+    | CaughtError::RustPanic {
+        ereport: report, ..
+    }) = error;
+    matches!(
+        report.sql_error_code(),
+        Code::ERRCODE_QUERY_CANCELED
+            | Code::ERRCODE_LOCK_NOT_AVAILABLE
+            | Code::ERRCODE_T_R_DEADLOCK_DETECTED
+            | Code::ERRCODE_T_R_SERIALIZATION_FAILURE
+    )
+}
+
 /// Runs `body` in a subtransaction: an error rolls it back and is returned.
 pub fn caught_error<R>(body: impl FnOnce() -> R) -> std::result::Result<R, CaughtError> {
     // SAFETY: the pattern of PL/pgSQL's exception block; context and resource owner are restored.

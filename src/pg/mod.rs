@@ -36,7 +36,7 @@ pub use catalog::{
     is_superuser, length, lock_function, namespace_name, oids, owner, relation, type_name,
     type_owner,
 };
-pub use catch::{caught, caught_error, caught_message, foreign_code};
+pub use catch::{caught, caught_error, caught_message, ends_transaction, foreign_code};
 pub use databases::databases;
 pub use jsonb::Jsonb;
 pub use memory::{Inside, RawDatum, Varlena, copied_bytes, copied_varlena, new_context};

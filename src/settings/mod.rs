@@ -248,7 +248,7 @@ static LEASE: Integer = Integer {
     value: GucSetting::<i32>::new(300),
     range: 150..=3_600,
     flags: GucFlags::UNIT_S,
-    summary: c"How long a delivery may stay \"sending\" before it goes back to \"pending\".",
+    summary: c"How long a delivery may stay claimed before it waits again.",
     detail: c"",
 };
 

@@ -1,7 +1,7 @@
 //! A tick, one look at the queue: write settlements, claim what fits, dispatch it to the threads. One short
 //! transaction a tick; requests leave only after it has committed.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use pgrx::{Uuid, pg_sys};
@@ -12,7 +12,7 @@ use plugin_webhooks_core::sender::Outcome;
 use super::gate::Gate;
 use super::in_flight::InFlight;
 use super::outcome;
-use super::prepare::{Prepared, Preparer, Unsendable};
+use super::prepare::{Prepared, Preparer};
 use super::purge_schedule::PurgeSchedule;
 use super::threads::Threads;
 use super::transaction::{self, Failure};
@@ -31,6 +31,9 @@ const REMEMBER: Duration = Duration::from_secs(600);
 
 /// How long the worker waits before it goes on with slow receivers: the pause is for what is prompt.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// How long deliveries that cannot be sent are left alone.
+const LEAVE_ALONE: Duration = Duration::from_secs(2);
 
 /// What a tick found.
 pub enum Tick {
@@ -56,6 +59,9 @@ pub struct Dispatcher {
     /// Outcomes of slow requests that wait for the next tick.
     late: VecDeque<(u64, Outcome)>,
     preparer: Preparer,
+    /// Installations whose new deliveries cannot be sent, and until when they are left alone: who enqueues and then
+    /// looks sees pending.
+    held: HashMap<Uuid, Instant>,
     threads: Threads,
     in_flight: InFlight,
     unsettled: Unsettled,
@@ -77,6 +83,7 @@ impl Dispatcher {
             more: false,
             late: VecDeque::new(),
             preparer: Preparer::default(),
+            held: HashMap::new(),
             in_flight: InFlight::default(),
             unsettled: Unsettled::default(),
             recovered_at: Instant::now(),
@@ -129,6 +136,9 @@ impl Dispatcher {
         if self.more || !self.late.is_empty() {
             timeout = timeout.min(PAUSE);
         }
+        if let Some(until) = self.held.values().min() {
+            timeout = timeout.min(until.saturating_duration_since(now));
+        }
         timeout.max(Duration::from_millis(1))
     }
 
@@ -154,6 +164,8 @@ impl Dispatcher {
     pub fn tick(&mut self) -> Result<Tick, Failure> {
         self.collect();
         self.more = false;
+        let now = Instant::now();
+        self.held.retain(|_, until| *until > now);
         let activity = if self.in_flight.len() == 0 {
             c"looking for deliveries"
         } else {
@@ -232,7 +244,7 @@ impl Dispatcher {
         // What a processor call requested shortly before belongs to this worker as well.
         waiting.add_requested(&permits);
         if settings::dispatch() == Dispatch::OnCommit {
-            waiting.add_due(&permits);
+            waiting.add_due(&permits, &self.held);
         }
         let dealt = self.limiter.deal(&waiting.installations, now, bounds);
         self.short = dealt.short;
@@ -251,16 +263,26 @@ impl Dispatcher {
             self.limiter.left_over(of, body, now, bounds);
         }
         let (prepared, unsendable) = self.preparer.prepare(claim.claimed, claim_id);
-        self.settle(&unsendable);
+        let (fresh, ripe): (Vec<_>, Vec<_>) = unsendable
+            .into_iter()
+            .partition(|delivery| delivery.fresh && settings::dispatch() == Dispatch::OnCommit);
+        unsettled::write_unsendable(&ripe, &self.schedule);
+        if !fresh.is_empty() {
+            let until = now + LEAVE_ALONE;
+            self.held.extend(
+                fresh
+                    .iter()
+                    .map(|delivery| (delivery.attempt.installation, until)),
+            );
+            queue::release(
+                fresh
+                    .iter()
+                    .map(|delivery| delivery.attempt.delivery)
+                    .collect(),
+                claim_id,
+            );
+        }
         prepared
-    }
-
-    fn settle(&self, unsendable: &[Unsendable]) {
-        let (settlements, records): (Vec<_>, Vec<_>) = unsendable
-            .iter()
-            .map(|delivery| outcome::of_unsendable(delivery, &self.schedule))
-            .unzip();
-        unsettled::write(&settlements, &records);
     }
 
     /// Hands committed claims to the threads.
@@ -282,7 +304,7 @@ impl Dispatcher {
 }
 
 /// The retry schedule of the settings.
-fn schedule(settings: &WorkerSettings) -> Schedule {
+pub(super) fn schedule(settings: &WorkerSettings) -> Schedule {
     Schedule::parse(&settings.retry_schedule).unwrap_or_else(|error| {
         error::warn_setting(&format!(
             "plugin_webhooks.retry_schedule is ignored: {error}"
@@ -291,7 +313,7 @@ fn schedule(settings: &WorkerSettings) -> Schedule {
     })
 }
 
-fn new_claim_id() -> i64 {
+pub(super) fn new_claim_id() -> i64 {
     i64::from_ne_bytes(pg::random_bytes())
 }
 

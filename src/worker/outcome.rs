@@ -52,13 +52,13 @@ pub fn of_attempt(
 
 /// The same for a delivery that could not be sent.
 pub fn of_unsendable(unsendable: &Unsendable, schedule: &Schedule) -> (Settlement, AttemptRecord) {
-    let attempt = &unsendable.attempt;
-    let reason = unsendable.reason.chars().take(MAX_REASON).collect();
+    let (attempt, refusal) = (&unsendable.attempt, &unsendable.refusal);
+    let reason = refusal.reason.chars().take(MAX_REASON).collect();
     let mut settlement = failed(attempt, schedule, Answer::default(), reason);
-    if unsendable.dead {
+    if refusal.dead {
         settlement.status = DeliveryStatus::Dead;
     }
-    (settlement, record(attempt, Some(unsendable.kind)))
+    (settlement, record(attempt, Some(refusal.kind)))
 }
 
 /// A receiver that answers is healthy, even when it refuses this delivery.

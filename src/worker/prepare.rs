@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use pgrx::Uuid;
 use pgrx::prelude::*;
-use plugin_webhooks_core::endpoint::Unusable;
+use plugin_webhooks_core::endpoint::{Endpoint, Unusable};
 use plugin_webhooks_core::failure::FailureKind;
 use plugin_webhooks_core::request::Request;
+use plugin_webhooks_core::retry::Schedule;
 use plugin_webhooks_core::secret_names::AllowedNames;
 use plugin_webhooks_core::signing_key::SigningKey;
 
@@ -33,13 +34,35 @@ pub struct Prepared {
     pub request: Request,
 }
 
-/// Why a claimed delivery cannot be sent.
-pub struct Unsendable {
-    pub attempt: Attempt,
+/// Why something cannot be sent.
+#[derive(Clone)]
+pub struct Refusal {
     pub kind: FailureKind,
     pub reason: String,
     /// Trying again would not help.
     pub dead: bool,
+    /// The installation's own.
+    schedule: Option<Schedule>,
+}
+
+/// A claimed delivery that cannot be sent.
+pub struct Unsendable {
+    pub attempt: Attempt,
+    pub refusal: Refusal,
+    /// Less than two seconds old.
+    pub fresh: bool,
+}
+
+impl Unsendable {
+    pub fn new(delivery: &Claimed, claim_id: i64, refusal: Refusal) -> Self {
+        let mut attempt = attempt(delivery, claim_id);
+        attempt.schedule.clone_from(&refusal.schedule);
+        Self {
+            attempt,
+            refusal,
+            fresh: delivery.fresh,
+        }
+    }
 }
 
 /// Why a secret cannot be used, and what to do about it.
@@ -63,9 +86,19 @@ pub struct Preparer {
     endpoints: Endpoints,
     names: AllowedNames,
     warned: HashSet<Uuid>,
+    /// Somebody waits for the transaction, and may cancel it.
+    in_call: bool,
 }
 
 impl Preparer {
+    /// For a transaction that is not a worker's.
+    pub fn in_call() -> Self {
+        Self {
+            in_call: true,
+            ..Self::default()
+        }
+    }
+
     /// From now on, each installation is worth a warning again.
     pub fn forget_warnings(&mut self) {
         self.warned.clear();
@@ -93,6 +126,23 @@ impl Preparer {
         (prepared, unsendable)
     }
 
+    /// To which of these installations nothing can be sent now, and why.
+    pub fn refusals(
+        &mut self,
+        installations: impl Iterator<Item = Uuid> + Clone,
+    ) -> HashMap<Uuid, Refusal> {
+        let targets = self.endpoints.of(installations.clone());
+        self.names = settings::allowed_secret_names();
+        let mut secrets = Secrets::new();
+        let all: HashSet<Uuid> = installations.collect();
+        all.into_iter()
+            .filter_map(|id| {
+                let refusal = self.destination(id, &targets, &mut secrets).err()?;
+                Some((id, refusal))
+            })
+            .collect()
+    }
+
     fn request(
         &mut self,
         mut delivery: Claimed,
@@ -100,74 +150,72 @@ impl Preparer {
         targets: &HashMap<Uuid, Target>,
         secrets: &mut Secrets,
     ) -> Result<Prepared, Unsendable> {
-        let body = delivery.body.take();
-        let mut attempt = Attempt {
-            delivery: delivery.id,
-            tenant: delivery.tenant,
-            installation: delivery.installation,
-            claim_id,
-            failures: delivery.failures,
-            body_bytes: body.as_ref().map_or(0, String::len),
-            schedule: None,
-        };
-        let too_long = |what: &str| format!("the {what} is too long to send");
-        let Some(body) = body else {
-            return Err(Unsendable {
-                attempt,
-                kind: FailureKind::Payload,
-                dead: true,
-                reason: too_long("payload"),
-            });
-        };
-        let Some(event_type) = delivery.event_type.take() else {
-            return Err(Unsendable {
-                attempt,
-                kind: FailureKind::Payload,
-                dead: true,
-                reason: too_long("event type"),
-            });
-        };
-        let Some(target) = targets.get(&delivery.installation) else {
-            return Err(Unsendable {
-                attempt,
-                kind: FailureKind::Setting,
-                dead: false,
-                reason: "the installation is gone".into(),
-            });
-        };
-        let endpoint = match &*target.endpoint {
-            Ok(endpoint) => endpoint.clone(),
-            Err(unusable) => {
-                return Err(Unsendable {
-                    attempt,
-                    kind: FailureKind::Setting,
-                    dead: matches!(unusable, Unusable::NoUrl(_)),
-                    reason: unusable.to_string(),
-                });
-            }
-        };
+        let refused = |refusal| Unsendable::new(&delivery, claim_id, refusal);
+        if delivery.body.is_none() {
+            return Err(refused(too_long("payload")));
+        }
+        if delivery.event_type.is_none() {
+            return Err(refused(too_long("event type")));
+        }
+        let (endpoint, key) = self
+            .destination(delivery.installation, targets, secrets)
+            .map_err(refused)?;
+        // An installation without secret_ref never wanted a signature.
+        let wanted = targets
+            .get(&delivery.installation)
+            .is_some_and(|target| matches!(target.secret_ref, SecretRef::Name(_)));
+        if wanted && key.is_none() {
+            self.warn_once(
+                delivery.installation,
+                "secret_ref resolves to no secret, its deliveries go out unsigned",
+                NO_SECRET_REMEDY,
+            );
+        }
+        let mut attempt = attempt(&delivery, claim_id);
         attempt.schedule.clone_from(&endpoint.retry_schedule);
-        let key = match self.key(delivery.installation, target, secrets) {
-            Ok(key) => key,
-            Err(reason) => {
-                return Err(Unsendable {
-                    attempt,
-                    kind: FailureKind::Secret,
-                    dead: false,
-                    reason,
-                });
-            }
-        };
         Ok(Prepared {
             attempt,
             request: Request {
                 delivery_id: delivery.id.to_string(),
-                event_type,
-                body,
+                event_type: delivery.event_type.take().unwrap_or_default(),
+                body: delivery.body.take().unwrap_or_default(),
                 key,
                 endpoint,
             },
         })
+    }
+
+    /// Where the deliveries of an installation go, and what they are signed with.
+    fn destination(
+        &mut self,
+        installation: Uuid,
+        targets: &HashMap<Uuid, Target>,
+        secrets: &mut Secrets,
+    ) -> Result<(Endpoint, Option<Arc<SigningKey>>), Refusal> {
+        let refusal = |kind, dead, reason| Refusal {
+            kind,
+            reason,
+            dead,
+            schedule: None,
+        };
+        let Some(target) = targets.get(&installation) else {
+            let reason = "the installation is gone".into();
+            return Err(refusal(FailureKind::Setting, false, reason));
+        };
+        let endpoint = match &*target.endpoint {
+            Ok(endpoint) => endpoint.clone(),
+            Err(unusable) => {
+                let dead = matches!(unusable, Unusable::NoUrl(_));
+                return Err(refusal(FailureKind::Setting, dead, unusable.to_string()));
+            }
+        };
+        match self.key(installation, target, secrets) {
+            Ok(key) => Ok((endpoint, key)),
+            Err(reason) => Err(Refusal {
+                schedule: endpoint.retry_schedule.clone(),
+                ..refusal(FailureKind::Secret, false, reason)
+            }),
+        }
     }
 
     /// What a delivery is signed with, `None` for an unsigned one, or why it cannot be sent.
@@ -189,7 +237,7 @@ impl Preparer {
             }
             let signing = secrets
                 .entry(name.clone())
-                .or_insert_with(|| read_signing(name));
+                .or_insert_with(|| read_signing(name, self.in_call));
             match signing {
                 Ok(Some(signing)) if !signing.secret.is_for(tenant, plugin) => {
                     return self.refuse(installation);
@@ -216,14 +264,6 @@ impl Preparer {
                     .into(),
             );
         }
-        // An installation without secret_ref never wanted a signature.
-        if let SecretRef::Name(_) = target.secret_ref {
-            self.warn_once(
-                installation,
-                "secret_ref resolves to no secret, its deliveries go out unsigned",
-                NO_SECRET_REMEDY,
-            );
-        }
         Ok(None)
     }
 
@@ -248,8 +288,30 @@ impl Preparer {
     }
 }
 
-fn read_signing(name: &str) -> Result<Option<Signing>, Unreadable> {
-    let Some(secret) = read_secret(name)? else {
+/// The attempt that would send a delivery.
+fn attempt(delivery: &Claimed, claim_id: i64) -> Attempt {
+    Attempt {
+        delivery: delivery.id,
+        tenant: delivery.tenant,
+        installation: delivery.installation,
+        claim_id,
+        failures: delivery.failures,
+        body_bytes: delivery.body.as_ref().map_or(0, String::len),
+        schedule: None,
+    }
+}
+
+fn too_long(what: &str) -> Refusal {
+    Refusal {
+        kind: FailureKind::Payload,
+        reason: format!("the {what} is too long to send"),
+        dead: true,
+        schedule: None,
+    }
+}
+
+fn read_signing(name: &str, in_call: bool) -> Result<Option<Signing>, Unreadable> {
+    let Some(secret) = read_secret(name, in_call)? else {
         return Ok(None);
     };
     match SigningKey::new(secret.text(), settings::standard_webhooks()) {
@@ -265,16 +327,17 @@ fn read_signing(name: &str) -> Result<Option<Signing>, Unreadable> {
 }
 
 /// A broken secret must not stop the others: reading one costs a subtransaction.
-fn read_secret(name: &str) -> Result<Option<Secret>, Unreadable> {
+fn read_secret(name: &str, in_call: bool) -> Result<Option<Secret>, Unreadable> {
     // The claim saw rows that are younger than the transaction's snapshot; so must this.
-    let (reason, remedy) = match pg::caught(|| pg::with_latest_snapshot(|| secrets::by_name(name)))
-    {
+    let read = || pg::with_latest_snapshot(|| secrets::by_name(name));
+    let (reason, remedy) = match pg::caught_error(read) {
         Ok(Ok(secret)) => return Ok(secret),
         Ok(Err(report)) => (
             report.message().to_string(),
             report.hint().map(str::to_owned),
         ),
-        Err(reason) => (reason, None),
+        Err(error) if in_call && pg::ends_transaction(&error) => error.rethrow(),
+        Err(error) => (pg::caught_message(error), None),
     };
     Err(Unreadable {
         reason,

@@ -1,8 +1,13 @@
 //! Settlements that are not committed yet, with the records of their attempts. Writes many at a time, and
 //! leaves out rows that somebody else has locked.
 
+use plugin_webhooks_core::retry::Schedule;
+
 use crate::delivery::attempts::{self, AttemptRecord};
 use crate::delivery::queue::{self, Settlement};
+
+use super::outcome;
+use super::prepare::Unsendable;
 
 #[derive(Default)]
 pub struct Unsettled {
@@ -53,4 +58,13 @@ pub fn write(settlements: &[Settlement], records: &[AttemptRecord]) {
     if !records.is_empty() && attempts::exist() {
         attempts::record(records);
     }
+}
+
+/// Settles claimed deliveries that cannot be sent.
+pub fn write_unsendable(unsendable: &[Unsendable], schedule: &Schedule) {
+    let (settlements, records): (Vec<_>, Vec<_>) = unsendable
+        .iter()
+        .map(|delivery| outcome::of_unsendable(delivery, schedule))
+        .unzip();
+    write(&settlements, &records);
 }

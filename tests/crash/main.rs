@@ -446,11 +446,11 @@ impl World {
     fn check(&self, diary: &Diary, when: impl std::fmt::Debug) -> Figures {
         let mut client = self.database.client();
         let over: String = value(&mut client, "select clock_timestamp()::text");
-        wait_until(SOON, "no row to be sending longer than its lease", || {
+        wait_until(SOON, "no row to be claimed longer than its lease", || {
             value::<i64>(
                 &mut client,
                 "select count(*) from int.plugin_delivery_queue
-                 where status = 'sending' and coalesce(lease_expires_at, '-infinity') < clock_timestamp()",
+                 where status = 'sending' or status = 'pending' and lease_expires_at < clock_timestamp()",
             ) == 0
         });
         wait_until(SOON, "every older claim to be over", || {
@@ -458,7 +458,7 @@ impl World {
                 &mut client,
                 &format!(
                     "select count(*) from int.plugin_delivery_queue
-                     where status = 'sending' and claim_id is not null and sent_at < '{over}'"
+                     where status = 'pending' and claim_id is not null and sent_at < '{over}'"
                 ),
             ) == 0
         });
@@ -498,7 +498,8 @@ impl World {
 
 const AGE_LEASES: &str = "
     update int.plugin_delivery_queue set lease_expires_at = clock_timestamp() - interval '1 second'
-    where id in (select id from int.plugin_delivery_queue where status = 'sending' for update skip locked)";
+    where id in (select id from int.plugin_delivery_queue where status = 'pending' and lease_expires_at is not null
+                 for update skip locked)";
 
 /// The oracle: committed changes that somebody subscribed to, without those that are queued and without
 /// those that a receiver has accepted. The matching is written down a second time, on purpose.

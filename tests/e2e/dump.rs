@@ -516,7 +516,9 @@ mod a_copy {
         // Two more were under way when the dump was made.
         receiver.wait_for(before + 4, SOON);
         assert_eq!(reason(&mut client), None);
-        assert_eq!(value::<i64>(&mut client, waiting), 0);
+        wait_until(SOON, "their outcomes", || {
+            value::<i64>(&mut client, waiting) == 0
+        });
     }
 
     #[test]

@@ -326,13 +326,13 @@ mod take_over {
             ("drop view public.v_plugins; create view public.v_plugins as select id, key \
             from int.plugins", "view public.v_plugins has the columns (id uuid, key text)"),
             ("alter table int.plugins owner to postgres", "and other objects to another role"),
-            ("create unique index plugin_delivery_queue_pending_idx on int.plugin_delivery_queue (id, status)", "index int.plugin_delivery_queue_pending_idx is unique"),
-            ("create index plugin_delivery_queue_pending_idx on int.plugins (name)",
-             "index int.plugin_delivery_queue_pending_idx is on \"int\".plugins, expected int.plugin_delivery_queue"),
+            ("create unique index plugin_delivery_queue_waiting_idx on int.plugin_delivery_queue (id, status)", "index int.plugin_delivery_queue_waiting_idx is unique"),
+            ("create index plugin_delivery_queue_waiting_idx on int.plugins (name)",
+             "index int.plugin_delivery_queue_waiting_idx is on \"int\".plugins, expected int.plugin_delivery_queue"),
             ("create index plugin_installations_plugin_id_idx on int.plugin_installations (plugin_id);
               update pg_index set indisvalid = false where indexrelid = 'int.plugin_installations_plugin_id_idx'::regclass",
              "index int.plugin_installations_plugin_id_idx is not valid"),
-            ("create table int.plugin_delivery_queue_pending_idx ()", "int.plugin_delivery_queue_pending_idx is not an index"),
+            ("create table int.plugin_delivery_queue_waiting_idx ()", "int.plugin_delivery_queue_waiting_idx is not an index"),
         ];
         for (change, difference) in cases {
             let database = former_system(server, "http://127.0.0.1:9");

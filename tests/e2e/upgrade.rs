@@ -425,13 +425,12 @@ fn stops_where_an_index_is_not_what_it_was() {
     let mut client = database.client();
     execute(
         &mut client,
-        "drop index int.plugin_delivery_queue_sending_idx;
-         create index plugin_delivery_queue_sending_idx on int.plugins (name);",
+        "create index plugin_delivery_queue_claimed_idx on int.plugins (name)",
     );
     let error = expect_sqlstate(client.batch_execute(UPDATE), "55000");
     assert!(
         error.message().contains(
-            "index int.plugin_delivery_queue_sending_idx is on \"int\".plugins, expected int.plugin_delivery_queue"
+            "index int.plugin_delivery_queue_claimed_idx is on \"int\".plugins, expected int.plugin_delivery_queue"
         ),
         "{}",
         error.message()

@@ -5,10 +5,11 @@
 -- may be of rows that have been claimed since.
 WITH RECURSIVE waiting (id) AS (
     (SELECT q.plugin_installation_id FROM int.plugin_delivery_queue AS q
-     WHERE q.status = 'pending' ORDER BY q.plugin_installation_id DESC LIMIT 1)
+     WHERE q.status = 'pending' AND q.lease_expires_at IS NULL
+     ORDER BY q.plugin_installation_id DESC LIMIT 1)
     UNION ALL
     SELECT (SELECT q.plugin_installation_id FROM int.plugin_delivery_queue AS q
-            WHERE q.status = 'pending' AND q.plugin_installation_id < w.id
+            WHERE q.status = 'pending' AND q.lease_expires_at IS NULL AND q.plugin_installation_id < w.id
             ORDER BY q.plugin_installation_id DESC LIMIT 1)
     FROM waiting AS w WHERE w.id IS NOT NULL
 ), looked_at (tenant_id, id, permits) AS MATERIALIZED (
@@ -19,7 +20,7 @@ WITH RECURSIVE waiting (id) AS (
 SELECT l.tenant_id, l.id,
        CASE WHEN l.permits > 0 THEN ARRAY(
            SELECT q.id FROM int.plugin_delivery_queue AS q
-           WHERE q.status = 'pending' AND q.plugin_installation_id = l.id
+           WHERE q.status = 'pending' AND q.lease_expires_at IS NULL AND q.plugin_installation_id = l.id
              AND q.next_attempt_at <= pg_catalog.clock_timestamp()
            ORDER BY q.next_attempt_at
            LIMIT l.permits

@@ -6,9 +6,9 @@ WITH outcome AS MATERIALIZED (
 ), free AS MATERIALIZED (
     SELECT q.id FROM int.plugin_delivery_queue AS q
     JOIN outcome AS o ON q.id = o.id AND q.claim_id = o.claim_id
-    WHERE q.status = 'sending'
+    WHERE q.status = 'pending'
     FOR UPDATE OF q SKIP LOCKED
 )
 SELECT q.id FROM int.plugin_delivery_queue AS q
 JOIN outcome AS o ON q.id = o.id AND q.claim_id = o.claim_id
-WHERE q.status = 'sending' AND q.id <> ALL (ARRAY(SELECT free.id FROM free))
+WHERE q.status = 'pending' AND q.id <> ALL (ARRAY(SELECT free.id FROM free))

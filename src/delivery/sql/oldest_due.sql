@@ -1,8 +1,9 @@
--- Ids of $3 due rows: tenants take turns, in a tenant its installations, in an installation the oldest row goes
--- first. {found} is find_due.sql.
-SELECT due.id
+-- Ids of $3 due rows, and their installations: tenants take turns, in a tenant its installations, in an installation
+-- the oldest row goes first. {found} is find_due.sql.
+SELECT due.id, due.installation_id
 FROM (
-    SELECT r.id, pg_catalog.row_number() OVER (PARTITION BY found.tenant_id ORDER BY r.turn) AS turn
+    SELECT r.id, found.installation_id,
+           pg_catalog.row_number() OVER (PARTITION BY found.tenant_id ORDER BY r.turn) AS turn
     FROM (
         {found}
     ) AS found (tenant_id, installation_id, ids)

@@ -25,7 +25,7 @@ WITH seen AS MATERIALIZED (
         SELECT o.id, i.status FROM int.plugin_delivery_queue AS o
         JOIN int.plugin_installations AS i ON i.id = o.plugin_installation_id
         WHERE o.id = ANY (ARRAY(SELECT seen.id FROM seen))
-          AND o.status = 'pending' AND i.status <> 'installed'
+          AND o.status = 'pending' AND o.lease_expires_at IS NULL AND i.status <> 'installed'
           AND greatest(o.updated_at, i.updated_at) < pg_catalog.now() - $4
         FOR UPDATE OF o SKIP LOCKED
     ) AS w

@@ -1,4 +1,5 @@
--- One row a settlement. claim_id fences: the settlement of an older claim finds no row. A count that was set to
+-- One row a settlement. claim_id fences: the settlement of an older claim, or of one that
+-- somebody ended by hand, finds no row. A count that was set to
 -- the largest number stays there: one row must not fail the statement.
 UPDATE int.plugin_delivery_queue AS q
 SET status = o.status,
@@ -12,4 +13,5 @@ FROM ROWS FROM (
     pg_catalog.unnest($1::uuid[]), pg_catalog.unnest($2::bigint[]), pg_catalog.unnest($3::text[]),
     pg_catalog.unnest($4::int[]), pg_catalog.unnest($5::text[]), pg_catalog.unnest($6::float8[])
 ) AS o (id, claim_id, status, failures, error, delay)
-WHERE q.id = o.id AND q.claim_id = o.claim_id AND coalesce(q.status, '') = 'sending'
+WHERE q.id = o.id AND q.claim_id = o.claim_id AND coalesce(q.status, '') = 'pending'
+  AND q.lease_expires_at IS NOT NULL

@@ -76,9 +76,9 @@ fn the_late_outcome_of_an_older_claim_changes_nothing() {
         wait_until(SOON, "the request", || held.load(Ordering::Relaxed) == 1);
         let newer_claim = "update int.plugin_delivery_queue
              set claim_id = claim_id # 1, lease_expires_at = now() + interval '1 hour'
-             where status = 'sending'";
+             where claim_id is not null";
         execute(&mut client, newer_claim);
-        let row = "select string_agg(q::text, '') from int.plugin_delivery_queue as q where status = 'sending'";
+        let row = "select string_agg(q::text, '') from int.plugin_delivery_queue as q where claim_id is not null";
         let before: String = value(&mut client, row);
         let count = receiver.count();
         release.store(true, Ordering::Relaxed);
@@ -129,4 +129,74 @@ fn the_late_outcome_of_an_older_claim_does_not_undo_the_newer_one() {
     after[0].due_in = before[0].due_in;
     assert_eq!(after, before);
     assert_eq!((after[0].attempts, &after[0].last_error), (0, &None));
+}
+
+/// `None`: the row is gone.
+#[test]
+fn what_is_changed_by_hand_while_a_request_is_out_holds() {
+    let own = builder().preloaded().start();
+    let (database, receiver) = (project_with_items(&own), Receiver::http());
+    let mut client = database.client();
+    let statuses = "select string_agg(status, ' ') from int.plugin_delivery_queue";
+    for (n, (change, end, requests)) in [
+        ("update {} set status = 'dead'", Some("dead"), 1),
+        ("update {} set status = 'delivered'", Some("delivered"), 1),
+        ("update {} set status = 'failed'", Some("failed"), 1),
+        ("delete from {}", None, 1),
+        ("truncate {}", None, 1),
+        ("update {} set status = 'pending'", Some("delivered"), 2),
+        (
+            "update {} set status = 'dead'; update {} set status = 'pending'",
+            Some("delivered"),
+            2,
+        ),
+        (
+            "update {} set lease_expires_at = null",
+            Some("delivered"),
+            2,
+        ),
+        ("update {} set claim_id = null", Some("delivered"), 2),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let arrivals = Arc::new(AtomicUsize::new(0));
+        let release = Arc::new(AtomicBool::new(false));
+        let (arrived, released) = (Arc::clone(&arrivals), Arc::clone(&release));
+        let path = format!("/{n}");
+        receiver.on(&path, move |_| {
+            if arrived.fetch_add(1, Ordering::Relaxed) > 0 {
+                return Reply::ok();
+            }
+            wait_until(SOON, "the release", || released.load(Ordering::Relaxed));
+            Reply::Status(500, "late".into())
+        });
+        let tenant = Tenant::with_items_to(&database, &receiver.url(&path));
+        tenant.insert_items(&mut client, 1);
+        wait_until(SOON, "the request", || {
+            arrivals.load(Ordering::Relaxed) == 1
+        });
+        execute(
+            &mut client,
+            &change.replace("{}", "int.plugin_delivery_queue"),
+        );
+        wait_until(SOON, change, || {
+            arrivals.load(Ordering::Relaxed) == requests
+                && value::<Option<String>>(&mut client, statuses).as_deref() == end
+        });
+        release.store(true, Ordering::Relaxed);
+        // A later request that is settled shows that the outcome has been read.
+        assert_delivers(&database, &receiver);
+        wait_for_looks(&mut client, 2);
+        let after: Option<String> = value(
+            &mut client,
+            &format!(
+                "{statuses} where plugin_installation_id = '{}'",
+                tenant.installation
+            ),
+        );
+        assert_eq!(after.as_deref(), end, "{change}");
+        assert_eq!(arrivals.load(Ordering::Relaxed), requests, "{change}");
+        execute(&mut client, "delete from int.plugin_delivery_queue");
+    }
 }

@@ -10,6 +10,7 @@ mod presence;
 mod shares;
 mod sharing;
 mod standby;
+mod status;
 mod trouble;
 mod without_preload;
 

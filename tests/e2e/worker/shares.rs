@@ -135,7 +135,7 @@ fn assert_served(client: &mut Client, neighbour: &Tenant<'_>, receiver: &Receive
         receiver.wait_for(before + 2, SOON);
         let waiting: bool = value(
             client,
-            "select exists (select from int.plugin_delivery_queue where status = 'pending'
+            "select exists (select from int.plugin_delivery_queue where status = 'pending' and lease_expires_at is null
                             and event_type like '%items%' and next_attempt_at <= clock_timestamp())",
         );
         assert!(waiting, "at change {n} the others had nothing left to send");

@@ -234,9 +234,7 @@ impl<'a> Tenant<'a> {
     /// Waits until its only delivery has failed `attempts` times, and returns it.
     #[track_caller]
     pub fn wait_failed(&self, client: &mut Client, deadline: Duration, attempts: i32) -> Delivery {
-        self.wait_for(client, deadline, |delivery| {
-            delivery.attempts == attempts && delivery.status != "sending"
-        });
+        self.wait_for(client, deadline, |delivery| delivery.attempts == attempts);
         self.delivery(client)
     }
 }
