@@ -119,7 +119,7 @@ pub enum Error {
         table: String,
         column: String,
     },
-    /// A column whose values several owners' functions would turn into json.
+    /// A column whose values functions of several owners turn into json, or could.
     CastsOfSeveral {
         column: String,
         types: Vec<String>,
@@ -261,7 +261,7 @@ impl Error {
                 format!("table {table} has no column {column}, which its audit triggers exclude")
             }
             Self::CastsOfSeveral { column, types } => format!(
-                "column {column} cannot be recorded: several roles own the casts to json of its types {}",
+                "column {column} cannot be recorded: several roles own its types, or their casts to json: {}",
                 types.join(", ")
             ),
             Self::TriggerProtocol { function, wanted } => {
@@ -324,7 +324,7 @@ impl Error {
             }
             Self::NoSigningKey(_) => "Put base64 after whsec_, or leave whsec_ out.",
             Self::CastsOfSeveral { .. } => {
-                "Give the functions of these casts to one role, or exclude the column with audit.track()."
+                "Give types and functions to one role, or exclude the column with audit.track()."
             }
             Self::NoIdColumn(_) => {
                 "An audited table needs a column named id that identifies the row."

@@ -22,29 +22,38 @@ pub enum ConvertedAs {
 #[derive(Default)]
 struct Met {
     types: Vec<pg_sys::Oid>,
-    /// Owners of casts that are no superusers, with the types.
-    casters: Vec<(pg_sys::Oid, pg_sys::Oid)>,
-    /// Owners of types that are no superusers.
-    type_owners: Vec<pg_sys::Oid>,
+    /// Who is no superuser and owns a type or the function of its cast, with the type.
+    owners: Vec<(pg_sys::Oid, pg_sys::Oid)>,
+    /// Whether one of the functions is theirs.
+    calls_them: bool,
 }
 
-/// Raises 0A000 where the functions of several owners are called. Good for one generation of `pg::cache`.
+/// Raises 0A000 where several roles decide what is called. The owner of a type does, even without a cast: he can make
+/// one, or another one, while a statement runs. Good for one generation of `pg::cache`.
 pub fn converted_as(type_oid: pg_sys::Oid, table: &str, column: &str) -> Result<ConvertedAs> {
     let mut met = Met::default();
     met.walk(type_oid);
-    let Some((caster, _)) = met.casters.first() else {
-        let owner = met.type_owners.first();
-        return Ok(owner.map_or(ConvertedAs::Writer, |owner| ConvertedAs::TypeOwner(*owner)));
+    let Some((role, _)) = met.owners.first() else {
+        return Ok(ConvertedAs::Writer);
     };
-    if met.casters.iter().any(|(other, _)| other != caster) {
-        let types = met.casters.iter().map(|(_, of)| pg::type_name(*of));
+    if met.owners.iter().any(|(other, _)| other != role) {
+        let mut types: Vec<_> = met
+            .owners
+            .iter()
+            .map(|(_, of)| pg::type_name(*of))
+            .collect();
+        types.dedup();
         return Err(Error::CastsOfSeveral {
             column: format!("{table}.{column}"),
-            types: types.collect(),
+            types,
         }
         .into());
     }
-    Ok(ConvertedAs::Caster(*caster))
+    Ok(if met.calls_them {
+        ConvertedAs::Caster(*role)
+    } else {
+        ConvertedAs::TypeOwner(*role)
+    })
 }
 
 impl Met {
@@ -67,13 +76,15 @@ impl Met {
         } else if is_row {
             self.walk_columns(base);
         } else if base.to_u32() >= pg_sys::FirstNormalObjectId {
-            let is_superuser = |role: &pg_sys::Oid| pg::is_superuser(*role);
-            let owner = pg::type_owner(base).filter(|owner| !is_superuser(owner));
-            self.type_owners.extend(owner);
+            cache::watch_type(base);
+            let no_superuser = |role: &pg_sys::Oid| !pg::is_superuser(*role);
+            let owner = pg::type_owner(base).filter(no_superuser);
             let caster = cast_to_json(base)
                 .and_then(pg::function_owner)
-                .filter(|owner| !is_superuser(owner));
-            self.casters.extend(caster.map(|owner| (owner, base)));
+                .filter(no_superuser);
+            self.calls_them |= caster.is_some();
+            let both = owner.into_iter().chain(caster);
+            self.owners.extend(both.map(|role| (role, base)));
         }
     }
 

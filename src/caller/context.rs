@@ -8,9 +8,10 @@ use crate::error::Result;
 use crate::{host, pg};
 
 /// A superuser without claims acts for any tenant. The role that counts is the session's own
-/// (or SET ROLE's), not the owner that a SECURITY DEFINER function switches to.
+/// (or SET ROLE's), not the owner that a SECURITY DEFINER function switches to. What somebody else's code calls
+/// from within a superuser's statement is no superuser's call.
 pub fn is_operator() -> bool {
-    pg::outer_user_is_superuser() && !claims::exist()
+    pg::outer_user_is_superuser() && !pg::in_restricted_operation() && !claims::exist()
 }
 
 /// The calling user: the host's `auth.uid()` where there is one, else claim `sub`.

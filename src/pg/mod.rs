@@ -47,7 +47,7 @@ pub use process::{
 pub use random::random_bytes;
 pub use roles::{
     ActingAs, as_owner_of, as_role, as_role_keeping_settings, as_role_only,
-    set_constraints_immediate,
+    in_restricted_operation, set_constraints_immediate,
 };
 pub use row_lock::lock_key_share;
 pub use session::{

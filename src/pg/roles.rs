@@ -97,10 +97,25 @@ pub fn restricted<R>(body: impl FnOnce() -> R) -> R {
     with_user(None, pg_sys::SECURITY_RESTRICTED_OPERATION, body)
 }
 
-/// Runs `body` as `role` with the caller's search_path: for code that looks up no name, and calls nothing
-/// that somebody else has written.
+/// Runs `body` as `role` with the caller's search_path: for code that looks up no name, as far as one can tell.
+/// Settings are as before afterwards.
 pub fn as_role_only<R>(role: pg_sys::Oid, body: impl FnOnce() -> R) -> R {
-    with_user(Some(role), AS_ANOTHER, body)
+    with_user(Some(role), AS_ANOTHER, || {
+        // SAFETY: a level of settings of its own, ended here or by the abort.
+        unsafe {
+            let level = pg_sys::NewGUCNestLevel();
+            let result = body();
+            pg_sys::AtEOXact_GUC(false, level);
+            result
+        }
+    })
+}
+
+/// Whether this runs inside a section of somebody's, such as the ones above: what happens here may be the doing of
+/// others than the session's user.
+pub fn in_restricted_operation() -> bool {
+    // SAFETY: a copy of process state.
+    unsafe { pg_sys::InSecurityRestrictedOperation() }
 }
 
 /// Runs `body` as `role` with a search_path nobody else can write to. Settings are as before afterwards.
@@ -123,8 +138,12 @@ pub fn as_role_keeping_settings<R>(role: pg_sys::Oid, body: impl FnOnce() -> R) 
 
 /// Has deferrable constraints checked, and deferred triggers fired, at the end of each statement from now until the
 /// end of the transaction. What was deferred so far is fired now, as the session's user, as it would have been at the
-/// commit.
+/// commit. Inside a security-restricted operation nothing can be deferred, and what the session's user has deferred
+/// before is not to be fired by anybody else.
 pub fn set_constraints_immediate() {
+    if in_restricted_operation() {
+        return;
+    }
     // SAFETY: a copy of process state.
     let session = unsafe { pg_sys::GetOuterUserId() };
     with_user(Some(session), pg_sys::SECURITY_LOCAL_USERID_CHANGE, || {

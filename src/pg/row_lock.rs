@@ -7,7 +7,7 @@ use super::catalog::{TableName, relation};
 use super::version;
 
 /// Locks the row of a table whose `id` is this uuid with FOR KEY SHARE, in its newest version; false
-/// when there is none.
+/// when there is none. Raises 55000 when the table has no such column: its owner may change it at any time.
 pub fn lock_key_share(table: TableName<'_>, id: [u8; 16]) -> bool {
     let Some(oid) = relation(table) else {
         return false;
@@ -15,8 +15,12 @@ pub fn lock_key_share(table: TableName<'_>, id: [u8; 16]) -> bool {
     // SAFETY: what is opened is closed; the primary key leads with `id`, else the scan is sequential.
     // The key points to `id`, which outlives the scan.
     unsafe {
+        let name = table;
         let table = pg_sys::table_open(oid, pg_sys::RowShareLock as i32);
-        let number = pg_sys::get_attnum(oid, c"id".as_ptr());
+        // The lock keeps the columns as they are.
+        let Some(number) = uuid_column(table, "id") else {
+            refuse_without_id(name);
+        };
         let index = version::primary_key_index(table);
         let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
         let mut key = pg_sys::ScanKeyData::default();
@@ -42,6 +46,31 @@ pub fn lock_key_share(table: TableName<'_>, id: [u8; 16]) -> bool {
         pg_sys::table_close(table, pg_sys::NoLock as i32);
         found
     }
+}
+
+/// The number of a column of type uuid.
+///
+/// # Safety
+/// `table` is open.
+unsafe fn uuid_column(table: pg_sys::Relation, name: &str) -> Option<i16> {
+    // SAFETY: an open relation keeps its descriptor; the type of a column exists.
+    unsafe {
+        version::attributes((*table).rd_att)
+            .iter()
+            .find(|attribute| !attribute.attisdropped && super::name(&attribute.attname) == name)
+            .filter(|attribute| pg_sys::getBaseType(attribute.atttypid) == pg_sys::UUIDOID)
+            .map(|attribute| attribute.attnum)
+    }
+}
+
+#[cold]
+fn refuse_without_id(table: TableName<'_>) -> ! {
+    let (schema, name) = (table.schema.to_string_lossy(), table.name.to_string_lossy());
+    ereport!(
+        ERROR,
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("table {schema}.{name} has no column id of type uuid")
+    );
 }
 
 /// # Safety

@@ -25,7 +25,8 @@ pub(super) struct Target {
     pub(super) checks: Vec<*mut pg_sys::ExprState>,
     indexes: Vec<IndexExpressions>,
     pub(super) checked_constraints: Vec<pg_sys::Oid>,
-    /// Everything that is evaluated for a row is PostgreSQL's own: the search_path does not matter.
+    /// Everything that is evaluated for a row is PostgreSQL's own and looks up no name: the search_path does not
+    /// matter.
     pub(super) only_builtin: bool,
 }
 
@@ -193,7 +194,7 @@ impl Target {
         // the current memory context, like the target.
         unsafe {
             // Before planning: a call that was evaluated leaves a constant.
-            self.only_builtin &= is_builtin(expression.cast());
+            self.only_builtin &= is_only_builtin(expression.cast());
             let planned = pg_sys::expression_planner(expression);
             pg_sys::ExecInitExpr(planned, std::ptr::null_mut())
         }
@@ -232,7 +233,8 @@ impl Target {
                 let expressions = pg_sys::RelationGetIndexExpressions(index);
                 let predicate = pg_sys::RelationGetIndexPredicate(index);
                 if !expressions.is_null() || !predicate.is_null() {
-                    // As it is stored: PostgreSQL has evaluated what it can of these copies.
+                    // As it is stored: PostgreSQL has evaluated what it can of these copies. An index takes nothing
+                    // but what is immutable.
                     self.only_builtin &= INDEX_EXPRESSIONS.iter().all(|column| {
                         let mut null = false;
                         let stored = pg_sys::SysCacheGetAttr(
@@ -297,13 +299,14 @@ impl Target {
     }
 }
 
-/// Whether an expression names no object that a user made. Every function, operator and type
-/// is printed by its oid; a number that only looks like one errs on the safe side. The sequence of
-/// an identity column is a user's, but nothing is called by its name.
+/// Whether an expression names no object that a user made, and no function of PostgreSQL that looks at names or
+/// settings, or runs what it is given: nothing that is not immutable, but what columns have for a default. Every
+/// function, operator and type is printed by its oid; a number that only looks like one errs on the safe side. The
+/// sequence of an identity column is a user's, but nothing is called by its name.
 ///
 /// # Safety
 /// `expression` is a node or null.
-unsafe fn is_builtin(expression: *mut pg_sys::Node) -> bool {
+unsafe fn is_only_builtin(expression: *mut pg_sys::Node) -> bool {
     if expression.is_null() {
         return true;
     }
@@ -315,7 +318,26 @@ unsafe fn is_builtin(expression: *mut pg_sys::Node) -> bool {
         let printed = pg_sys::nodeToString(expression.cast());
         let builtin = names_only_builtin(&CStr::from_ptr(printed).to_string_lossy());
         pg_sys::pfree(printed.cast());
-        builtin
+        builtin && (is_usual_default(expression) || !pg_sys::contain_mutable_functions(expression))
+    }
+}
+
+/// Defaults that are not immutable and do nothing but return a value.
+const USUAL_DEFAULTS: [u32; 5] = [
+    pg_sys::F_NOW,
+    pg_sys::F_TRANSACTION_TIMESTAMP,
+    pg_sys::F_STATEMENT_TIMESTAMP,
+    pg_sys::F_CLOCK_TIMESTAMP,
+    pg_sys::F_GEN_RANDOM_UUID,
+];
+
+/// # Safety
+/// `expression` is a node.
+unsafe fn is_usual_default(expression: *mut pg_sys::Node) -> bool {
+    // SAFETY: every node starts with its tag, which tells what it is.
+    unsafe {
+        (*expression).type_ == pg_sys::NodeTag::T_FuncExpr
+            && USUAL_DEFAULTS.contains(&(*expression.cast::<pg_sys::FuncExpr>()).funcid.to_u32())
     }
 }
 

@@ -125,11 +125,117 @@ fn of_several_owners_in_one_column_are_refused_by_name() {
     );
     assert_eq!(
         error.message(),
-        "column public.mixtures.m cannot be recorded: several roles own the casts to json of its types hostile.colour, other"
+        "column public.mixtures.m cannot be recorded: several roles own its types, or their casts to json: hostile.colour, other"
     );
     watched.run(
         "select audit.untrack('public.mixtures'), audit.track('public.mixtures', array['m']);
          insert into public.mixtures values (1, row('red', 'x'))",
     );
     watched.assert_ran_only_as(&[]);
+}
+
+/// Whoever owns a type may make a cast of it while a statement runs.
+#[test]
+fn that_one_owner_makes_in_mid_statement_never_run_as_the_owner_of_another_type() {
+    let mut watched = watched();
+    watched.run(
+        "do $$ begin create role trudy; exception when duplicate_object or unique_violation then null; end $$;
+         create type public.victims as enum ('x');
+         alter type public.victims owner to trudy;
+         create type public.pair as (v public.victims, b hostile.bare);
+         create table public.pairs (id int, p public.pair);
+         select audit.track('public.pairs');
+         grant usage, create on schema audit to mallory;
+         alter table audit.entity_changes owner to mallory",
+    );
+    watched.run_as(
+        MALLORY,
+        "create function hostile.bare_to_json(value hostile.bare) returns json language plpgsql as $$
+             begin perform watch.tell('bare'); return '1'; end $$;
+         create function hostile.make_cast() returns trigger language plpgsql as $$
+         begin
+             if not exists (select from pg_catalog.pg_cast c where c.castsource = 'hostile.bare'::regtype) then
+                 create cast (hostile.bare as json) with function hostile.bare_to_json(hostile.bare);
+             end if;
+             return new;
+         end $$;
+         create trigger aaa before insert on audit.entity_changes for each row execute function hostile.make_cast()",
+    );
+    let written = watched
+        .client
+        .batch_execute("insert into public.pairs select n, row('x', 'x')::public.pair from generate_series(1, 3) n");
+    let error = expect_sqlstate(written, "0A000");
+    assert!(error.message().contains("victims, hostile.bare"), "{error}");
+    // Of one owner they do: the cast appears with the first row.
+    watched.run(
+        "alter type public.victims owner to mallory;
+         insert into public.pairs select n, row('x', 'x')::public.pair from generate_series(1, 3) n",
+    );
+    assert!(watched.told().contains(&format!("bare: {MALLORY}")));
+    watched.assert_ran_only_as(&[MALLORY]);
+}
+
+#[test]
+fn are_no_operators_while_a_superuser_writes() {
+    let mut watched = watched();
+    watched.run(
+        "select public.rpc_register_plugin('crm', 'CRM');
+         grant execute on function public.rpc_install_plugin(uuid, text, text, jsonb) to mallory",
+    );
+    watched.run_as(
+        MALLORY,
+        "create or replace function hostile.to_json(value hostile.colour) returns json language plpgsql as $$
+         begin
+             perform public.rpc_install_plugin('00000000-0000-0000-0000-000000000002', 'crm', null,
+                 '{\"webhook_url\": \"https://evil.invalid/\"}');
+             return '\"installed\"';
+         exception when others then
+             perform watch.tell(sqlstate);
+             return '\"refused\"';
+         end $$",
+    );
+    watched.run_as(MALLORY, CAST);
+    watched.run(TABLE);
+    watched.run(WRITE);
+    assert!(first(&mut watched).contains(r#""c": "refused""#));
+    assert_eq!(
+        watched.told(),
+        BTreeSet::from([format!("28000: {MALLORY}")])
+    );
+    watched.assert_ran_only_as(&[MALLORY]);
+}
+
+#[test]
+fn fire_no_trigger_that_a_superuser_has_deferred() {
+    let mut watched = watched();
+    watched.run(
+        "grant usage on schema int to mallory;
+         grant execute on function int.plugin_webhook_apply_action(uuid, text, jsonb) to mallory;
+         create sequence public.fired;
+         create table public.later (id int);
+         create function public.fire() returns trigger language plpgsql as $$
+             begin perform pg_catalog.nextval('public.fired'); return null; end $$;
+         create constraint trigger later after insert on public.later deferrable initially deferred
+             for each row execute function public.fire()",
+    );
+    watched.run_as(
+        MALLORY,
+        "create or replace function hostile.to_json(value hostile.colour) returns json language plpgsql as $$
+         begin
+             perform watch.tell('cast');
+             perform int.plugin_webhook_apply_action(null, 'work_order.create', '{}');
+             return '1';
+         exception when others then
+             return '2';
+         end $$",
+    );
+    watched.run_as(MALLORY, CAST);
+    watched.run(TABLE);
+    let fired = "select case when is_called then last_value else 0 end from public.fired";
+    watched.run("begin; insert into public.later values (1)");
+    watched.run(WRITE);
+    assert_eq!(value::<i64>(&mut watched.client, fired), 0);
+    watched.run("commit");
+    assert_eq!(value::<i64>(&mut watched.client, fired), 1);
+    watched.assert_ran_only_as(&[MALLORY]);
 }

@@ -140,3 +140,41 @@ fn plans_no_query_as_the_owner_of_the_queue_when_foreign_keys_are_checked() {
         "23503",
     );
 }
+
+/// The table of installations is not open while a statement enqueues: its owner can change it between two rows.
+#[test]
+fn gets_an_error_when_it_changes_the_key_of_installations_in_mid_statement() {
+    let mut watched = Watched::taken_over("http://127.0.0.1:9");
+    let owner = "legacy_owner";
+    watched.run(&format!(
+        "create table public.orders2 (id uuid primary key default gen_random_uuid(), tenant_id uuid);
+         select audit.track('public.orders2');
+         select public.rpc_upsert_plugin_webhook_subscription('{TENANT}', i.id, 'public', t, '{{INSERT}}')
+         from unnest(array['orders2', 'zzz']) t,
+              lateral (select id from int.plugin_installations where tenant_id = '{TENANT}' and status = 'installed'
+                       order by id offset case t when 'zzz' then 1 else 0 end limit 1) i;"
+    ));
+    watched.run_as(
+        owner,
+        "alter table int.plugin_installations drop constraint plugin_installations_pkey cascade;
+         create sequence int.n;
+         create function int.swap() returns trigger language plpgsql as $$
+         begin
+             if pg_catalog.nextval('int.n') = 2 then
+                 new.table_name := 'zzz';
+                 alter table int.plugin_installations rename column id to id_old;
+                 alter table int.plugin_installations add column id bigint default 1094795585;
+             end if;
+             return new;
+         end $$;
+         create trigger aaa before insert on audit.entity_changes for each row execute function int.swap()",
+    );
+    let written = watched.client.batch_execute(&format!(
+        "insert into public.orders2 (tenant_id) select '{TENANT}' from generate_series(1, 2)"
+    ));
+    let error = expect_sqlstate(written, "55000");
+    assert_eq!(
+        error.message(),
+        "table int.plugin_installations has no column id of type uuid"
+    );
+}

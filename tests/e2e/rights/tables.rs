@@ -46,7 +46,7 @@ const CODE: &str = "
     create domain hostile.checked as text check (hostile.yes('domain'));";
 
 /// What can hang on a table; `{table}` has a column `id`.
-const ATTACHED: [(&str, &str); 13] = [
+const ATTACHED: [(&str, &str); 16] = [
     (
         "before trigger",
         "create trigger aaa before insert or update or delete on {table} for each row execute function hostile.on_row()",
@@ -74,6 +74,19 @@ const ATTACHED: [(&str, &str); 13] = [
     (
         "operator",
         "alter table {table} add constraint ooo check (id::text operator(hostile.===) id::text) not valid",
+    ),
+    // PostgreSQL's own functions do harm, too.
+    (
+        "builtin check",
+        "alter table {table} add constraint bbb check (set_config('search_path', 'hostile, pg_catalog', false) is not null) not valid",
+    ),
+    (
+        "builtin default",
+        "alter table {table} add column extra text; alter table {table} alter column extra set default set_config('request.jwt.claims', '{}', true)",
+    ),
+    (
+        "query in a builtin check",
+        "alter table {table} add constraint qqq check (query_to_xml('select \"hostile\".yes(''query'')', true, true, '') is not null) not valid",
     ),
     (
         "default",
@@ -118,14 +131,16 @@ fn attack_of(owner: &str, table: &str, sql: &str) {
             continue;
         }
         watched.run("delete from watch.told");
-        let before: String = value(&mut watched.client, "show search_path");
+        let settings = "select concat_ws('; ', current_setting('search_path'), current_setting('request.jwt.claims', true))";
+        let before: String = value(&mut watched.client, settings);
+        watched.run("begin");
         // A deferred trigger may stop it; it may not run as somebody else.
-        let _ = watched.client.batch_execute(sql);
-        assert_eq!(
-            value::<String>(&mut watched.client, "show search_path"),
-            before,
-            "{what}"
-        );
+        let settings = match watched.client.batch_execute(sql) {
+            Ok(()) => value(&mut watched.client, settings),
+            Err(_) => before.clone(),
+        };
+        assert_eq!(settings, before, "{what}");
+        watched.run("commit");
         println!("{what}: {:?}", watched.told());
         watched.assert_ran_only_as(&[owner]);
     }
