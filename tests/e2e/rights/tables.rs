@@ -131,7 +131,7 @@ fn attack_of(owner: &str, table: &str, sql: &str) {
             continue;
         }
         watched.run("delete from watch.told");
-        let settings = "select concat_ws('; ', current_setting('search_path'), current_setting('request.jwt.claims', true))";
+        let settings = "select concat_ws('; ', current_setting('search_path'), nullif(current_setting('request.jwt.claims', true), ''))";
         let before: String = value(&mut watched.client, settings);
         watched.run("begin");
         // A deferred trigger may stop it; it may not run as somebody else.
