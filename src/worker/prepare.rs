@@ -1,5 +1,5 @@
-//! Turns claimed rows into requests with their signing keys, or says why one cannot be sent. Reads secrets, and warns once
-//! where one is missing; sends nothing and writes nothing.
+//! Turns claimed rows into requests with their signing keys, or says why one cannot be sent. Reads secrets, and
+//! warns once where one is missing; sends nothing and writes nothing.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
