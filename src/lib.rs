@@ -34,9 +34,14 @@ pgrx::pg_module_magic!();
 // In the order of their numbers, through both directories.
 extension_sql_file!("../sql/install/00_schemas.sql", name = "schemas", bootstrap);
 extension_sql_file!(
+    "../sql/takeover/03_strangers.sql",
+    name = "strangers",
+    requires = ["schemas"]
+);
+extension_sql_file!(
     "../sql/takeover/04_lock.sql",
     name = "lock",
-    requires = ["schemas"]
+    requires = ["strangers"]
 );
 extension_sql_file!(
     "../sql/takeover/05_expected_shape.sql",

@@ -20,6 +20,22 @@ BEGIN
     END IF;
     SELECT pg_catalog.array_agg(x.reason ORDER BY x.position) INTO reasons
     FROM pg_catalog.pg_roles AS r
+    CROSS JOIN LATERAL (
+        SELECT pg_catalog.string_agg(o.object, ', ' ORDER BY o.object) AS objects
+        FROM (
+            SELECT pg_catalog.pg_describe_object(s.classid, s.objid, s.objsubid) AS object
+            FROM pg_catalog.pg_shdepend AS s
+            WHERE s.refclassid = 'pg_catalog.pg_authid'::regclass AND s.refobjid = r.oid AND s.deptype = 'o'
+              AND s.dbid = (SELECT d.oid FROM pg_catalog.pg_database AS d
+                            WHERE d.datname = pg_catalog.current_database())
+              AND NOT EXISTS (
+                  SELECT FROM pg_catalog.pg_depend AS d
+                  JOIN pg_catalog.pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'plugin_webhooks'
+                  WHERE d.classid = s.classid AND d.objid = s.objid AND d.deptype = 'e'
+                    AND d.refclassid = 'pg_catalog.pg_extension'::regclass)
+            LIMIT 5
+        ) AS o
+    ) AS own
     CROSS JOIN LATERAL (VALUES
         (1, r.rolcanlogin, 'it can log in'::text),
         (2, r.rolsuper, 'it is a superuser'),
@@ -34,7 +50,9 @@ BEGIN
         (8, EXISTS (SELECT FROM pg_catalog.pg_auth_members AS m WHERE m.roleid = r.oid),
             'its members are '
                 || (SELECT pg_catalog.string_agg(pg_catalog.pg_get_userbyid(m.member)::text, ', ')
-                    FROM pg_catalog.pg_auth_members AS m WHERE m.roleid = r.oid))
+                    FROM pg_catalog.pg_auth_members AS m WHERE m.roleid = r.oid)),
+        -- Made by somebody who was a member for a moment.
+        (9, own.objects IS NOT NULL, 'in this database it owns ' || own.objects)
     ) AS x (position, holds, reason)
     WHERE r.rolname = dedicated AND x.holds;
     IF reasons IS NOT NULL THEN

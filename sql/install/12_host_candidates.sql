@@ -51,6 +51,8 @@ WITH wanted AS (
     SELECT r.oid, r.rolsuper,
            -- The role that stands for the owner of whatever database this is.
            CASE r.rolname WHEN 'pg_database_owner' THEN p.database_owner ELSE r.oid END AS effective,
+           -- What tenants reach runs as this one: nothing of a host's is its.
+           r.rolname = 'plugin_webhooks_owner' AS dedicated,
            r.rolsuper OR r.rolname = 'pg_database_owner' OR r.oid = p.database_owner
                OR coalesce(r.oid = p.own_owner, false) AS trusted
     FROM pg_catalog.pg_roles AS r CROSS JOIN place AS p
@@ -96,8 +98,10 @@ SELECT w.object, w.kind, w.used_for, x.schema_oid, n.nspowner AS schema_owner, x
            pg_catalog.format('is no member of a superuser''s extension %s', w.extension)
        ELSE x.problem END AS problem,
        -- Who owns an object of a superuser's schema where PUBLIC may create nothing was let in by a superuser.
-       owner.trusted OR coalesce(founder.rolsuper, false) OR schema_owner.rolsuper AND NOT EXISTS (
-           SELECT FROM pg_catalog.aclexplode(n.nspacl) AS a WHERE a.grantee = 0 AND a.privilege_type = 'CREATE'
+       NOT owner.dedicated AND (
+           owner.trusted OR coalesce(founder.rolsuper, false) OR schema_owner.rolsuper AND NOT EXISTS (
+               SELECT FROM pg_catalog.aclexplode(n.nspacl) AS a WHERE a.grantee = 0 AND a.privilege_type = 'CREATE'
+           )
        ) AS owner_trusted,
        -- A schema's owner can rename it and put up another: nobody else's object is looked up in there.
        schema_owner.rolsuper OR schema_owner.effective = owner.effective AS schema_trusted

@@ -126,6 +126,101 @@ BEGIN
     JOIN pg_catalog.pg_roles AS r ON r.oid = c.relowner AND NOT r.rolsuper
     WHERE c.oid = pg_catalog.to_regclass('audit.hand_back_before_drop_extension');
 
+    -- Members of an earlier version that their owner has moved out of the way of CREATE OR REPLACE, or made something
+    -- else: they would become a superuser's. A function of a C symbol is what a superuser made of it.
+    INSERT INTO plugin_webhooks.taking_over
+    SELECT 'difference', pg_catalog.format('%1$s %2$s belongs to %3$s and is not what the extension made: '
+               'ALTER EXTENSION plugin_webhooks DROP %1$s %2$s, and drop it or leave it to its owner',
+               m.kind, m.object, pg_catalog.pg_get_userbyid(m.owner))
+    FROM plugin_webhooks.member_owners AS m
+    LEFT JOIN pg_catalog.pg_proc AS p ON p.oid = CASE m.kind WHEN 'FUNCTION' THEN m.object::regprocedure END
+    LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+    LEFT JOIN pg_catalog.pg_language AS l ON l.oid = p.prolang
+    WHERE m.owner <> ALL (nobody) AND CASE m.kind
+        WHEN 'FUNCTION' THEN NOT (l.lanname = 'c' AND p.prosrc = p.proname || '_wrapper' AND n.nspname = CASE
+            WHEN p.proname LIKE 'rpc\_%' THEN 'public'
+            WHEN p.proname = 'log_entity_change' THEN 'audit'
+            WHEN p.proname IN ('enqueue_plugin_events_from_audit', 'resolve_installation_signing_secret',
+                'plugin_webhook_apply_action') THEN 'int'
+            ELSE 'plugin_webhooks' END)
+        WHEN 'VIEW' THEN true
+        ELSE NOT m.data AND m.object NOT IN (
+            'plugin_webhooks.secrets', 'plugin_webhooks.actions', 'plugin_webhooks.rate_limits',
+            'plugin_webhooks.inbound_ids')
+    END
+    ORDER BY m.kind, m.object;
+
+    -- What becomes the dedicated role's has what the extension made, and nothing else: an expression of built-in
+    -- functions depends on nothing, and may run any statement. A child's rows are its parent's, and its indexes too.
+    INSERT INTO plugin_webhooks.taking_over
+    WITH moving AS (
+        SELECT f.oid FROM plugin_webhooks.found AS f
+        WHERE f.note = 'table' AND f.name LIKE 'plugin_webhooks.%' AND f.owner <> ALL (nobody)
+        UNION
+        SELECT m.object::regclass FROM plugin_webhooks.member_owners AS m
+        WHERE m.kind = 'TABLE' AND m.reached AND NOT m.data AND m.owner <> ALL (nobody)
+    ), expected AS (
+        SELECT s.kind, pg_catalog.to_regclass(s.relation)::oid AS relation, s.name, s.definition
+        FROM (
+            SELECT e.kind, e.relation, e.name, e.definition FROM plugin_webhooks.expected_shape AS e
+            UNION ALL
+            VALUES ('column', 'plugin_webhooks.rate_limits', 'bucket', 'text NOT NULL'),
+                   ('column', 'plugin_webhooks.rate_limits', 'window_start', 'timestamptz NOT NULL'),
+                   ('column', 'plugin_webhooks.rate_limits', 'hits', 'integer NOT NULL'),
+                   ('constraint', 'plugin_webhooks.rate_limits', 'rate_limits_pkey', 'PRIMARY KEY (bucket)')
+        ) AS s
+    ), part AS (
+        SELECT 'pg_catalog.pg_class'::regclass AS classid, a.attrelid AS objid, a.attnum::integer AS objsubid
+        FROM moving AS m
+        JOIN pg_catalog.pg_attribute AS a ON a.attrelid = m.oid AND NOT a.attisdropped
+        JOIN expected AS e ON e.relation = m.oid AND e.kind IN ('column', 'added column') AND e.name = a.attname
+        WHERE a.atttypid <> pg_catalog.to_regtype(pg_catalog.split_part(e.definition, ' ', 1))
+        UNION ALL
+        SELECT 'pg_catalog.pg_attrdef'::regclass, d.oid, 0
+        FROM moving AS m
+        JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = m.oid
+        JOIN pg_catalog.pg_attribute AS a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+        WHERE a.attgenerated <> '' OR NOT EXISTS (
+            SELECT FROM expected AS e
+            WHERE e.relation = m.oid AND e.kind IN ('column', 'added column') AND e.name = a.attname
+              AND pg_catalog.pg_get_expr(d.adbin, d.adrelid) = substring(e.definition FROM ' DEFAULT (.*)$'))
+        UNION ALL
+        SELECT 'pg_catalog.pg_constraint'::regclass, c.oid, 0
+        FROM moving AS m
+        JOIN pg_catalog.pg_constraint AS c ON c.conrelid = m.oid
+        WHERE NOT EXISTS (
+            SELECT FROM expected AS e WHERE e.relation = m.oid AND e.kind = 'constraint'
+              AND pg_catalog.pg_get_constraintdef(c.oid) = e.definition)
+        UNION ALL
+        SELECT 'pg_catalog.pg_class'::regclass, x.indexrelid, 0
+        FROM moving AS m
+        JOIN pg_catalog.pg_index AS x ON x.indrelid = m.oid
+        WHERE NOT EXISTS (
+                SELECT FROM pg_catalog.pg_constraint AS c WHERE c.conrelid = m.oid AND c.conindid = x.indexrelid)
+          AND NOT EXISTS (
+                SELECT FROM expected AS e WHERE e.relation = m.oid AND e.kind = 'index' AND e.definition
+                    = pg_catalog.split_part(pg_catalog.pg_get_indexdef(x.indexrelid), ' USING ', 2))
+        UNION ALL
+        SELECT 'pg_catalog.pg_trigger'::regclass, t.oid, 0
+        FROM moving AS m
+        JOIN pg_catalog.pg_trigger AS t ON t.tgrelid = m.oid AND NOT t.tgisinternal
+        UNION ALL
+        SELECT 'pg_catalog.pg_policy'::regclass, p.oid, 0
+        FROM moving AS m
+        JOIN pg_catalog.pg_policy AS p ON p.polrelid = m.oid
+        UNION ALL
+        SELECT 'pg_catalog.pg_statistic_ext'::regclass, x.oid, 0
+        FROM moving AS m
+        JOIN pg_catalog.pg_statistic_ext AS x ON x.stxrelid = m.oid
+        UNION ALL
+        SELECT 'pg_catalog.pg_class'::regclass, CASE m.oid WHEN i.inhparent THEN i.inhrelid ELSE m.oid END, 0
+        FROM moving AS m
+        JOIN pg_catalog.pg_inherits AS i ON m.oid IN (i.inhparent, i.inhrelid)
+    )
+    SELECT 'difference', pg_catalog.format('%s is not expected on a table that becomes that of %s',
+               pg_catalog.pg_describe_object(x.classid, x.objid, x.objsubid), dedicated)
+    FROM part AS x ORDER BY x.classid, x.objid, x.objsubid;
+
     -- Rules; types, and what triggers, defaults, constraints, indexes, conditions and policies use. PostgreSQL's own is
     -- not recorded. Policies of the interface's names are replaced without being evaluated. What becomes the dedicated
     -- role's brings nobody's code along, and no foreign key, whose triggers would run as that role.

@@ -66,6 +66,34 @@ BEGIN
 END
 $$;
 
+-- Nor does anybody else: CREATE there is taken from all but superusers. What a take-over takes is recorded above.
+DO $$
+DECLARE
+    entry record;
+BEGIN
+    FOR entry IN
+        SELECT DISTINCT n.nspname AS schema, CASE x.grantee WHEN 0 THEN 'PUBLIC'
+                   ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(x.grantee)) END AS grantee,
+               CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS option
+        FROM pg_catalog.pg_namespace AS n, pg_catalog.aclexplode(n.nspacl) AS x
+        LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = x.grantee
+        WHERE n.nspname IN ('audit', 'plugin_webhooks') AND x.privilege_type = 'CREATE' AND r.rolsuper IS NOT TRUE
+        ORDER BY 1, 2
+    LOOP
+        INSERT INTO plugin_webhooks.replaced
+        SELECT 6, s.object, s.statement
+        FROM (SELECT pg_catalog.quote_ident(entry.schema) AS object, pg_catalog.format(
+                  'GRANT CREATE ON SCHEMA %I TO %s%s', entry.schema, entry.grantee, entry.option) AS statement) AS s
+        WHERE EXISTS (SELECT FROM plugin_webhooks.replaced AS r WHERE r.step = 1)
+          AND NOT EXISTS (SELECT FROM plugin_webhooks.replaced AS r WHERE (r.step, r.statement) = (6, s.statement));
+        PERFORM plugin_webhooks.grant_as_administrator(
+            pg_catalog.format('REVOKE CREATE ON SCHEMA %I FROM %s CASCADE', entry.schema, entry.grantee));
+        RAISE NOTICE '% may no longer create objects in schema %', entry.grantee, entry.schema
+            USING DETAIL = 'A function there could be taken for the extension''s.';
+    END LOOP;
+END
+$$;
+
 -- From here on, as its owner alone.
 CREATE OR REPLACE FUNCTION plugin_webhooks.as_owner_of(relation regclass, statement text) RETURNS bigint
     LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
@@ -275,7 +303,15 @@ WITH member AS (
     FROM member AS m
     JOIN pg_catalog.pg_namespace AS n ON m.classid = 'pg_catalog.pg_namespace'::regclass AND n.oid = m.objid
 )
-SELECT 'grant', o.name, pg_catalog.format('GRANT %s%s ON %s %s TO %I%s', x.privilege_type, o.columns, o.kind, o.name,
+SELECT CASE WHEN EXISTS (
+               -- No former system had it: who owns it since a take-over by an earlier version decides nothing here.
+               SELECT FROM plugin_webhooks.member_owners AS m
+               JOIN pg_catalog.pg_roles AS w ON w.oid = m.owner
+               WHERE m.object = o.name AND m.object LIKE 'plugin_webhooks.%'
+                 AND NOT (m.kind = 'FUNCTION' AND m.reached)
+                 AND NOT w.rolsuper AND w.rolname <> 'plugin_webhooks_owner')
+           THEN 'lost grant' ELSE 'grant' END,
+       o.name, pg_catalog.format('GRANT %s%s ON %s %s TO %I%s', x.privilege_type, o.columns, o.kind, o.name,
            r.rolname, CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
 FROM object AS o, pg_catalog.aclexplode(o.acl) AS x
 JOIN pg_catalog.pg_roles AS r ON r.oid = x.grantee
@@ -293,6 +329,20 @@ WHERE x.grantee <> o.owner AND r.rolname NOT IN ('anon', 'authenticated', 'servi
       'plugin_webhooks.as_owner_of(regclass,text)',
       'plugin_webhooks.lock_relation(oid,text)',
       'plugin_webhooks.lock_for(text,interval)', 'plugin_webhooks.grant_as_administrator(text)');
+
+DO $$
+DECLARE
+    lost CONSTANT text[] := ARRAY(
+        SELECT t.statement FROM plugin_webhooks.taking_over AS t WHERE t.note = 'lost grant' ORDER BY 1);
+BEGIN
+    IF lost <> '{}' THEN
+        RAISE NOTICE '% grants on objects that lose their owner are not given back', pg_catalog.cardinality(lost)
+            USING DETAIL = pg_catalog.array_to_string(lost, E'\n'),
+                  HINT = 'The owner could have made them, and the objects are an operator''s now. Run those that '
+                         'should stay.';
+    END IF;
+END
+$$;
 
 -- The former owner goes on calling his functions and reading his views, with what they ask. What shows a secret is an
 -- operator's only.

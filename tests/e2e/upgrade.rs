@@ -508,6 +508,43 @@ fn stops_at_code_of_the_former_owner_on_tables_that_he_loses() {
             "create table public.refers (id uuid constraint kkk references plugin_webhooks.secrets)",
             "kkk of public.refers refers to plugin_webhooks.secrets",
         ),
+        (
+            "create table int.kid () inherits (plugin_webhooks.actions)",
+            "table \"int\".kid is not expected on a table that becomes that of plugin_webhooks_owner",
+        ),
+        // Built-in functions, which may run any statement, leave no dependency.
+        (
+            "alter table plugin_webhooks.rate_limits
+                 add constraint ccc check (query_to_xml('select int.evil()', true, true, '') is not null)",
+            "constraint ccc on table plugin_webhooks.rate_limits is not expected",
+        ),
+        (
+            "alter table plugin_webhooks.secrets alter column description set default current_setting('x')",
+            "default value for column description of table plugin_webhooks.secrets is not expected",
+        ),
+        (
+            "alter table plugin_webhooks.rate_limits alter column hits type bigint",
+            "column hits of table plugin_webhooks.rate_limits is not expected",
+        ),
+        (
+            "reset role; grant create on schema plugin_webhooks to legacy_owner; set role legacy_owner;
+             create index iii on plugin_webhooks.actions ((lower(action)))
+                 where handler_name = ''",
+            "index plugin_webhooks.iii is not expected",
+        ),
+        (
+            "create trigger ttt before update on plugin_webhooks.secrets
+                 for each row execute function suppress_redundant_updates_trigger()",
+            "trigger ttt on table plugin_webhooks.secrets is not expected",
+        ),
+        (
+            "create policy ppp on plugin_webhooks.actions using (true)",
+            "policy ppp on table plugin_webhooks.actions is not expected",
+        ),
+        (
+            "create statistics int.sss on lower(name), key_id from plugin_webhooks.secrets",
+            "statistics object \"int\".sss is not expected",
+        ),
     ] {
         let database = taken_over_by("0.2.0");
         let mut client = database.client();
@@ -520,6 +557,110 @@ fn stops_at_code_of_the_former_owner_on_tables_that_he_loses() {
         assert!(detail.contains(named), "{named}: {detail}");
         assert_eq!(version(&mut client), "0.2.0");
     }
+}
+
+/// He owned functions of the interface: one that he moved out of the way of the script, or that is his own by now,
+/// does not become a superuser's.
+#[test]
+fn stops_at_members_that_the_former_owner_made_something_else() {
+    const HELPER: &str =
+        "create or replace function public.rpc_uninstall_plugin(p_tenant_id uuid, p_installation_id uuid) returns void
+             language plpgsql security definer as $$ begin execute current_setting('my.sql'); end $$;
+         alter function public.rpc_uninstall_plugin(uuid, uuid) rename to helper;
+         alter function public.helper(uuid, uuid) set schema int;";
+    for (made, named) in [
+        (HELPER, "FUNCTION \"int\".helper(uuid,uuid)"),
+        (
+            "alter function plugin_webhooks.resume() set schema int",
+            "FUNCTION \"int\".resume()",
+        ),
+        (
+            "alter function public.rpc_uninstall_plugin(uuid, uuid) rename to rpc_helper",
+            "FUNCTION public.rpc_helper(uuid,uuid)",
+        ),
+    ] {
+        let database = taken_over_by("0.2.0");
+        let mut client = database.client();
+        execute(
+            &mut client,
+            &format!(
+                "grant create on schema public to legacy_owner; set role legacy_owner; {made}; reset role"
+            ),
+        );
+        let error = expect_sqlstate(client.batch_execute(UPDATE), "55000");
+        let detail = error.detail().unwrap_or_default();
+        let line = format!("{named} belongs to legacy_owner and is not what the extension made: ");
+        assert!(detail.contains(&line), "{detail}");
+        // As it says.
+        execute(
+            &mut client,
+            &format!("alter extension plugin_webhooks drop {named}; {UPDATE}"),
+        );
+        let owners: String = value(
+            &mut client,
+            "select string_agg(distinct p.proowner::regrole::text, ' ') from pg_proc p
+             where p.proname in ('helper', 'rpc_helper') or p.oid = to_regprocedure('int.resume()')",
+        );
+        assert_eq!(owners, "legacy_owner", "it stays his");
+    }
+}
+
+/// He could grant what has been an operator's since.
+#[test]
+fn gives_grants_of_the_former_owner_on_functions_of_operators_not_back() {
+    let database = taken_over_by("0.2.0");
+    let mut client = database.client();
+    execute(
+        &mut client,
+        "do $$ begin create role friend; exception when duplicate_object or unique_violation then null; end $$;
+         set role legacy_owner;
+         grant execute on function plugin_webhooks.resume(), plugin_webhooks.register_action(text, regprocedure),
+             public.rpc_process_plugin_deliveries(integer) to friend;
+         grant insert on plugin_webhooks.actions to friend;
+         grant create on schema audit to friend, public;
+         reset role",
+    );
+    execute(&mut client, UPDATE);
+    let kept: Vec<String> = catalog(&mut client)
+        .into_iter()
+        .filter(|line| line.contains("friend"))
+        .collect();
+    assert!(
+        kept.len() == 1 && kept[0].contains("rpc_process_plugin_deliveries"),
+        "{kept:#?}"
+    );
+    let creates: bool = value(
+        &mut client,
+        "select has_schema_privilege('friend', 'audit', 'CREATE')",
+    );
+    assert!(!creates);
+    execute(&mut client, "select plugin_webhooks.hand_back()");
+    let creates: bool = value(
+        &mut client,
+        "select has_schema_privilege('friend', 'audit', 'CREATE')",
+    );
+    assert!(creates, "the way back gives it back");
+}
+
+#[test]
+fn stops_at_functions_that_a_call_could_take_for_the_extensions() {
+    let database = taken_over_by("0.2.0");
+    let mut client = database.client();
+    execute(
+        &mut client,
+        "set role legacy_owner;
+         create function audit.untrack(text) returns void language sql as '';
+         reset role",
+    );
+    let error = expect_sqlstate(client.batch_execute(UPDATE), "55000");
+    assert!(
+        error
+            .message()
+            .contains("function audit.untrack(text) belongs to legacy_owner"),
+        "{}",
+        error.message()
+    );
+    assert_eq!(version(&mut client), "0.2.0");
 }
 
 /// As docs/dump-and-restore.md says it.

@@ -65,6 +65,46 @@ fn is_refused_when_it_is_more_than_an_owner() {
     }
 }
 
+/// Whoever holds CREATEROLE may have been its member for a moment, and left it code that tenants would call.
+#[test]
+fn is_refused_when_it_owns_what_is_not_the_extensions() {
+    let server = server();
+    let database = server.empty_database();
+    let mut client = database.client();
+    execute(
+        &mut client,
+        "create role plugin_webhooks_owner; create schema auth authorization plugin_webhooks_owner;
+         set role plugin_webhooks_owner; create function auth.uid() returns uuid language sql as 'select null::uuid';
+         reset role",
+    );
+    let error = expect_sqlstate(client.batch_execute(CREATE), "55000");
+    assert!(
+        error
+            .message()
+            .contains("in this database it owns function auth.uid(), schema auth"),
+        "{}",
+        error.message()
+    );
+    execute(&mut client, "drop schema auth cascade");
+    execute(&mut client, CREATE);
+    // Nor later.
+    database
+        .expect_log("does not use these objects of the host: auth.uid() of plugin_webhooks_owner");
+    execute(
+        &mut client,
+        "create schema auth; create function auth.uid() returns uuid language sql as 'select null::uuid';
+         alter function auth.uid() owner to plugin_webhooks_owner; select plugin_webhooks.attach_host()",
+    );
+    let status: String = value(
+        &mut client,
+        "select concat_ws(': ', status, reason) from plugin_webhooks.host_objects where object = 'auth.uid()'",
+    );
+    assert_eq!(
+        status,
+        "ignored: owner plugin_webhooks_owner is not trusted"
+    );
+}
+
 /// Two databases of one cluster: the second waits for the first, whether that commits or not.
 #[test]
 fn is_made_once_by_two_at_the_same_time() {

@@ -367,6 +367,91 @@ fn what_a_role_without_rights_has_made_is_no_former_system() {
     );
 }
 
+/// PostgreSQL prefers a function of text, and a domain of a function's name, for a call with a literal.
+#[test]
+fn what_a_call_could_take_for_the_extensions_is_refused() {
+    for (made, named) in [
+        (
+            "create function audit.track(p_table text) returns void language sql as ''",
+            "function audit.track(text) belongs to legacy_owner",
+        ),
+        (
+            "create procedure audit.purge() language sql as ''",
+            "function audit.purge() belongs to legacy_owner",
+        ),
+        (
+            "create operator audit.= (leftarg = text, rightarg = text, function = texteq)",
+            "operator audit.=(text,text) belongs to legacy_owner",
+        ),
+        (
+            "create domain audit.track as text check (watch.tell(value))",
+            "type audit.track belongs to legacy_owner",
+        ),
+        (
+            "create function int.resolve_installation_signing_secret(text) returns text language sql as 'select $1'",
+            "function \"int\".resolve_installation_signing_secret(text) belongs to legacy_owner",
+        ),
+    ] {
+        let mut watched = former();
+        watched.run_as(OWNER, made);
+        refused(&mut watched, &[named]);
+    }
+}
+
+/// Whoever made a schema has been there, also when it belongs to a superuser by now.
+#[test]
+fn what_was_made_in_a_schema_before_it_became_a_superusers_is_refused() {
+    let mut watched = Watched::empty();
+    watched.run_as(
+        MALLORY,
+        "create schema int; create schema audit; create schema plugin_webhooks;
+         create function audit.track(text) returns boolean language sql as 'select watch.tell($1)';
+         create function plugin_webhooks.lock_for(text, text) returns boolean language sql as 'select watch.tell($1)';
+         create domain plugin_webhooks.resume as text check (watch.tell(value));",
+    );
+    for _ in 0..2 {
+        refused(
+            &mut watched,
+            &[
+                "function audit.track(text) belongs to mallory",
+                "function plugin_webhooks.lock_for(text,text) belongs to mallory",
+                "type plugin_webhooks.resume belongs to mallory",
+            ],
+        );
+        watched.run(
+            "alter schema int owner to postgres; alter schema audit owner to postgres;
+             alter schema plugin_webhooks owner to postgres",
+        );
+    }
+    watched.run(
+        "drop function audit.track(text); drop function plugin_webhooks.lock_for(text, text);
+         drop domain plugin_webhooks.resume",
+    );
+    watched.run(CREATE);
+}
+
+/// Who was let into a schema could put another function beside ours.
+#[test]
+fn nobody_creates_where_operators_call_functions() {
+    let mut watched = former();
+    watched.run(
+        "do $$ begin create role accomplice; exception when duplicate_object or unique_violation then null; end $$",
+    );
+    watched.run_as(
+        OWNER,
+        "grant create, usage on schema audit to accomplice with grant option;
+         grant create on schema audit to public",
+    );
+    watched.run_as("accomplice", "grant create on schema audit to mallory");
+    watched.run(CREATE);
+    let create = "create function audit.track(text, text) returns boolean language sql as 'select watch.tell($1)'";
+    for role in ["accomplice", MALLORY, OWNER] {
+        assert!(!watched.tries_as(role, create), "{role}");
+    }
+    watched.run("select plugin_webhooks.hand_back(); drop extension plugin_webhooks");
+    assert!(watched.tries_as("accomplice", create), "as it was");
+}
+
 /// An object of one of our names that no former system had, in a schema that is somebody's.
 #[test]
 fn what_is_in_the_way_is_not_replaced() {
