@@ -114,6 +114,19 @@ impl LogRow {
             .map(|value| unsafe { value.cast_mut_ptr::<[u8; 16]>().read() })
     }
 
+    /// See `table_key`.
+    ///
+    /// # Safety
+    /// The schema and the name are null or texts that are alive.
+    pub unsafe fn table(&self) -> Option<String> {
+        // SAFETY: the caller's.
+        let text = |value: Option<Datum>| unsafe { String::from_datum(value?, false) };
+        Some(table_key(
+            &text(self.table_schema)?,
+            &text(self.table_name)?,
+        ))
+    }
+
     /// Shows the change of a tenant's row that it records, if it does. What has to be copied for that is of the
     /// current memory context.
     ///
@@ -161,4 +174,9 @@ impl LogRow {
 /// What a table's subscriptions are found by: no name holds NUL.
 pub fn table_key(schema: &str, name: &str) -> String {
     format!("{schema}\0{name}")
+}
+
+/// Schema and name of a `table_key`.
+pub fn table_name(key: &str) -> (&str, &str) {
+    key.split_once('\0').unwrap_or_default()
 }

@@ -150,7 +150,8 @@ impl Writer {
                 });
             }
             Some(enqueuer) => {
-                enqueuer.prepare(waiting.iter().filter_map(|change| change.tenant));
+                let tenants = waiting.iter().filter_map(|change| change.tenant);
+                enqueuer.prepare(&table.key, tenants);
                 appender.flush(|n, row| {
                     enqueuer.enqueue(&AuditedChange {
                         id: row.id().value() as i64,

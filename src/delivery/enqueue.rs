@@ -135,17 +135,17 @@ impl Enqueuer {
         }
     }
 
-    /// Tells which tenants' changes come.
-    pub fn prepare(&mut self, tenants: impl Iterator<Item = [u8; 16]>) {
-        self.matcher.prepare(tenants);
+    /// Tells which tenants' changes of a table come, see `table_key`.
+    pub fn prepare(&mut self, table: &str, tenants: impl Iterator<Item = [u8; 16]>) {
+        self.matcher.prepare(table, tenants);
     }
 
     pub fn enqueue(&mut self, change: &AuditedChange<'_>) {
         let Some(tenant) = change.change.tenant else {
             return;
         };
-        let subscriptions = self.matcher.of(tenant);
-        for subscription in subscriptions.to_table(change.table) {
+        let subscriptions = self.matcher.of(change.table, tenant);
+        for subscription in subscriptions.iter() {
             // SAFETY: changed_fields is a text[] that lives as long as the change.
             let changed = || unsafe { pg::texts(change.change.changed_fields) };
             if subscription.wants(change.operation, changed)

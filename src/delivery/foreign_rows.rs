@@ -2,6 +2,7 @@
 //! feeds them to an `Enqueuer`, as `audit` does with what it writes. Matches nothing itself.
 #![expect(unsafe_code, reason = "reads rows of SPI by pointer")]
 
+use std::collections::HashMap;
 use std::ffi::CStr;
 use std::sync::OnceLock;
 
@@ -128,7 +129,15 @@ unsafe fn take_rows(enqueuer: &mut Enqueuer) {
                 row.of_log()
             })
             .collect();
-        enqueuer.prepare(rows.iter().filter_map(|row| row.tenant()));
+        let mut tenants: HashMap<String, Vec<[u8; 16]>> = HashMap::new();
+        for row in &rows {
+            if let (Some(table), Some(tenant)) = (row.table(), row.tenant()) {
+                tenants.entry(table).or_default().push(tenant);
+            }
+        }
+        for (table, tenants) in tenants {
+            enqueuer.prepare(&table, tenants.into_iter());
+        }
         let memory = pg::new_context(pg_sys::CurrentMemoryContext, c"foreign row");
         for row in rows {
             let inside = pg::Inside::of(memory);

@@ -1,17 +1,19 @@
-//! Which subscriptions a change matches. A backend remembers the subscriptions of the tenants whose
-//! changes it saw. Triggers on the tables that they come from tell every backend when they change;
+//! Which subscriptions a change matches. A backend remembers the subscriptions to the tables that it wrote, of the
+//! tenants whose changes it saw. Triggers on the tables that they come from tell every backend when they change;
 //! where a database does not have these triggers, they are remembered for one statement only.
+#![expect(unsafe_code, reason = "a memory context for what is read")]
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::CStr;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys::BuiltinOid};
 
-use crate::change::{Operation, table_key};
+use crate::change::{Operation, table_name};
 use crate::error;
 use crate::limits::Names;
 use crate::pg::{self, BoundedTexts, cache};
@@ -27,8 +29,12 @@ const SOURCES: [pg::TableName<'static>; 3] = [
     tables::PLUGINS,
 ];
 const SYMBOL: &CStr = c"forget_subscriptions_wrapper";
-/// Tenants remembered at most; then it starts again.
-const MOST_TENANTS: usize = 10_000;
+/// Remembered at most, unless one tenant's subscriptions to one table take more; then it starts again.
+const MOST_BYTES: usize = 8 << 20;
+/// About what it takes to know that a tenant has no subscription to a table.
+const ENTRY: usize = 128;
+
+type Tenant = [u8; 16];
 
 /// A subscription of an installed plugin.
 pub struct Subscription {
@@ -37,7 +43,7 @@ pub struct Subscription {
     pub include_payload: bool,
     operations: Vec<Operation>,
     /// `None`: every update.
-    allowlist: Option<Vec<String>>,
+    allowlist: Option<Allowlist>,
 }
 
 impl Subscription {
@@ -49,153 +55,229 @@ impl Subscription {
     ) -> bool {
         self.operations.contains(&operation)
             && (operation != Operation::Update
-                || self.allowlist.as_ref().is_none_or(|wanted| {
-                    changed_fields().iter().any(|field| wanted.contains(field))
-                }))
+                || self
+                    .allowlist
+                    .as_ref()
+                    .is_none_or(|wanted| changed_fields().iter().any(|field| wanted.has(field))))
+    }
+
+    fn bytes(&self) -> usize {
+        let names = self.allowlist.as_ref().map_or(0, |list| list.0.len());
+        size_of::<Self>() + self.plugin_key.len() + names * size_of::<u64>()
     }
 }
 
-/// The subscriptions of one tenant, by table.
+/// The hashes of the names of columns, in order: a tenth of the memory that the names take.
+struct Allowlist(Box<[u64]>);
+
+impl Allowlist {
+    fn of(names: impl Iterator<Item = String>) -> Self {
+        let mut hashes: Vec<u64> = names.map(|name| Self::hash(&name)).collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        Self(hashes.into())
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.binary_search(&Self::hash(name)).is_ok()
+    }
+
+    fn hash(name: &str) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// The subscriptions of one tenant to one table.
+type Found = Rc<[Subscription]>;
+
+/// Subscriptions by table and tenant, of which there may be none.
 #[derive(Default)]
-pub struct OfTenant(HashMap<String, Vec<Subscription>>);
-
-impl OfTenant {
-    pub fn to_table(&self, key: &str) -> &[Subscription] {
-        self.0.get(key).map_or(&[], Vec::as_slice)
-    }
+struct Known {
+    tables: HashMap<String, HashMap<Tenant, Found>>,
+    bytes: usize,
 }
 
-type Tenants = HashMap<[u8; 16], Rc<OfTenant>>;
+impl Known {
+    fn find(&self, table: &str, tenant: Tenant) -> Option<Found> {
+        self.tables.get(table)?.get(&tenant).cloned()
+    }
+
+    fn add(&mut self, table: &str, tenant: Tenant, found: Found) {
+        let bytes = ENTRY + found.iter().map(Subscription::bytes).sum::<usize>();
+        if self.bytes + bytes > MOST_BYTES {
+            *self = Self::default();
+        }
+        self.bytes += bytes;
+        if !self.tables.contains_key(table) {
+            self.tables.insert(table.to_owned(), HashMap::new());
+        }
+        if let Some(tenants) = self.tables.get_mut(table) {
+            tenants.insert(tenant, found);
+        }
+    }
+}
 
 thread_local! {
     /// What is remembered, and the generation in which it was read.
-    static REMEMBERED: RefCell<(u64, Tenants)> = RefCell::new((0, HashMap::new()));
+    static REMEMBERED: RefCell<(u64, Known)> = RefCell::new((0, Known::default()));
 }
 
 /// The subscriptions that matter to one statement.
 pub struct Matcher {
-    tenants: Tenants,
-    last: Option<([u8; 16], Rc<OfTenant>)>,
+    known: Known,
+    /// Those that were asked for last, and the table.
+    last: Option<(Tenant, Found)>,
+    last_table: String,
 }
 
 impl Matcher {
     pub fn new() -> Self {
         cache::accept_changes();
         Self {
-            tenants: HashMap::new(),
+            known: Known::default(),
             last: None,
+            last_table: String::new(),
         }
     }
 
-    /// Reads what is not known yet about these tenants, with one query.
-    pub fn prepare(&mut self, tenants: impl Iterator<Item = [u8; 16]>) {
+    /// Reads what is not known yet about these tenants and a table, see `table_key`, with one query.
+    pub fn prepare(&mut self, table: &str, tenants: impl Iterator<Item = Tenant>) {
         let mut unknown = Vec::new();
         let mut last = None;
         for tenant in tenants {
-            if last != Some(tenant) && self.find(tenant).is_none() && !unknown.contains(&tenant) {
+            if last != Some(tenant)
+                && self.find(table, tenant).is_none()
+                && !unknown.contains(&tenant)
+            {
                 unknown.push(tenant);
             }
             last = Some(tenant);
         }
         if !unknown.is_empty() {
-            self.load(&unknown);
+            self.load(table, &unknown);
         }
     }
 
-    pub fn of(&mut self, tenant: [u8; 16]) -> Rc<OfTenant> {
+    /// The tenant's subscriptions to the table.
+    pub fn of(&mut self, table: &str, tenant: Tenant) -> Found {
+        if self.last_table != table {
+            table.clone_into(&mut self.last_table);
+            self.last = None;
+        }
         if let Some((of, known)) = &self.last
             && *of == tenant
         {
             return known.clone();
         }
-        let found = self.find(tenant).unwrap_or_else(|| {
-            self.load(&[tenant]);
-            self.tenants.get(&tenant).cloned().unwrap_or_default()
+        let found = self.find(table, tenant).unwrap_or_else(|| {
+            self.load(table, &[tenant]);
+            self.known.find(table, tenant).unwrap_or_default()
         });
         self.last = Some((tenant, found.clone()));
         found
     }
 
-    fn find(&mut self, tenant: [u8; 16]) -> Option<Rc<OfTenant>> {
-        if let Some(known) = self.tenants.get(&tenant) {
-            return Some(known.clone());
+    fn find(&mut self, table: &str, tenant: Tenant) -> Option<Found> {
+        if let Some(known) = self.known.find(table, tenant) {
+            return Some(known);
         }
         let generation = cache::generation();
-        let known = REMEMBERED.with_borrow(|(of, tenants)| {
+        let known = REMEMBERED.with_borrow(|(of, known)| {
             (*of == generation)
-                .then(|| tenants.get(&tenant).cloned())
+                .then(|| known.find(table, tenant))
                 .flatten()
         })?;
-        self.tenants.insert(tenant, known.clone());
+        self.known.add(table, tenant, known.clone());
         Some(known)
     }
 
-    fn load(&mut self, tenants: &[[u8; 16]]) {
+    /// The first of these tenants at least; more of them as long as it is not too much to remember.
+    fn load(&mut self, table: &str, tenants: &[Tenant]) {
         let kept = tells_of_changes();
         let generation = cache::generation();
-        let mut loaded = read(tenants);
-        let mut found = Vec::with_capacity(tenants.len());
-        for tenant in tenants {
-            found.push((*tenant, Rc::new(loaded.remove(tenant).unwrap_or_default())));
-        }
-        self.tenants.extend(found.iter().cloned());
+        let found = read(table, tenants);
         // A change that was announced meanwhile may have come too late for the query.
         if kept && generation == cache::generation() {
-            REMEMBERED.with_borrow_mut(|(of, tenants)| {
-                if *of != generation || tenants.len() + found.len() > MOST_TENANTS {
-                    tenants.clear();
+            REMEMBERED.with_borrow_mut(|(of, known)| {
+                if *of != generation {
+                    *known = Known::default();
                 }
                 *of = generation;
-                tenants.extend(found);
+                for (tenant, found) in &found {
+                    known.add(table, *tenant, found.clone());
+                }
             });
+        }
+        for (tenant, found) in found {
+            self.known.add(table, tenant, found);
         }
     }
 }
 
 /// Reads with the newest snapshot, whatever the transaction's isolation: the answer serves later
-/// transactions too.
-fn read(tenants: &[[u8; 16]]) -> HashMap<[u8; 16], OfTenant> {
-    let wanted: Vec<Uuid> = tenants
-        .iter()
-        .map(|tenant| Uuid::from_bytes(*tenant))
-        .collect();
-    pg::as_owner_of(tables::QUEUE, || {
+/// transactions too. Tenants whose subscriptions are too much to remember together are left out, but for the first.
+fn read(table: &str, tenants: &[Tenant]) -> Vec<(Tenant, Found)> {
+    let mut tenants = tenants.to_vec();
+    tenants.sort_unstable();
+    let wanted: Vec<Uuid> = tenants.iter().copied().map(Uuid::from_bytes).collect();
+    let (schema, name) = table_name(table);
+    let mut found: HashMap<Tenant, Vec<Subscription>> = HashMap::new();
+    // SAFETY: the current memory context is always a live one.
+    let memory = unsafe { pg::new_context(pg_sys::CurrentMemoryContext, c"subscription") };
+    let unread = pg::as_owner_of(tables::QUEUE, || {
         pg::with_latest_snapshot(|| {
             pg::run_kept(
                 SUBSCRIPTIONS_OF,
-                &[BuiltinOid::UUIDARRAYOID],
-                &[wanted.into()],
-                |table| {
-                    let mut result: HashMap<[u8; 16], OfTenant> = HashMap::new();
-                    for row in table {
+                &[
+                    BuiltinOid::UUIDARRAYOID,
+                    BuiltinOid::TEXTOID,
+                    BuiltinOid::TEXTOID,
+                ],
+                &[wanted.into(), schema.into(), name.into()],
+                |rows| {
+                    let (mut bytes, mut last) = (0, None);
+                    for row in rows {
+                        // SAFETY: what is read below is copied out of the context before it is emptied.
+                        let inside = unsafe {
+                            pg_sys::MemoryContextReset(memory);
+                            pg::Inside::of(memory)
+                        };
                         let (Some(tenant), Some(installation)) =
                             (row.get::<Uuid>(1)?, row.get::<Uuid>(2)?)
                         else {
                             continue;
                         };
-                        let text =
-                            |column| row.get::<String>(column).map(Option::unwrap_or_default);
-                        let operations = row.get::<Names>(6)?;
-                        let allowlist = row.get::<Names>(7)?;
-                        result
-                            .entry(*tenant.as_bytes())
-                            .or_default()
-                            .0
-                            .entry(table_key(&text(4)?, &text(5)?))
-                            .or_default()
-                            .push(Subscription {
-                                installation: *installation.as_bytes(),
-                                plugin_key: text(3)?,
-                                operations: known_operations(operations),
-                                allowlist: known_allowlist(allowlist),
-                                include_payload: row.get::<bool>(8)?.unwrap_or_default(),
-                            });
+                        let tenant = *tenant.as_bytes();
+                        if bytes > MOST_BYTES && last != Some(tenant) {
+                            return Ok(Some(tenant));
+                        }
+                        last = Some(tenant);
+                        let subscription = Subscription {
+                            installation: *installation.as_bytes(),
+                            plugin_key: row.get::<String>(3)?.unwrap_or_default(),
+                            operations: known_operations(row.get::<Names>(4)?),
+                            allowlist: known_allowlist(row.get::<Names>(5)?),
+                            include_payload: row.get::<bool>(6)?.unwrap_or_default(),
+                        };
+                        drop(inside);
+                        bytes += subscription.bytes();
+                        found.entry(tenant).or_default().push(subscription);
                     }
-                    Ok(result)
+                    Ok(None)
                 },
             )
         })
-    })
+    });
+    // SAFETY: the context is this function's own, and nothing refers to what is in it.
+    unsafe { pg_sys::MemoryContextDelete(memory) };
+    // They come in the order of their tenants.
+    tenants
+        .into_iter()
+        .take_while(|tenant| unread.is_none_or(|unread| *tenant < unread))
+        .map(|tenant| (tenant, found.remove(&tenant).unwrap_or_default().into()))
+        .collect()
 }
 
 /// A list that is too long to be read, of a row from before the limits, asks for everything: rather one delivery
@@ -212,9 +294,9 @@ fn known_operations(list: Option<Names>) -> Vec<Operation> {
 }
 
 /// The same for an allowlist; an empty one asks for every update as well.
-fn known_allowlist(list: Option<Names>) -> Option<Vec<String>> {
+fn known_allowlist(list: Option<Names>) -> Option<Allowlist> {
     let names = list?.0.filter(|names| !names.is_empty())?;
-    Some(names.into_iter().flatten().collect())
+    Some(Allowlist::of(names.into_iter().flatten()))
 }
 
 /// Whether every source has the trigger that announces its changes, and it always fires.

@@ -323,6 +323,56 @@ fn what_is_too_large_to_be_matched_does_not_enter_a_sessions_memory() {
     }
 }
 
+/// As many installations and subscriptions as the limits allow, with the longest allowlists.
+#[test]
+fn what_one_tenant_may_subscribe_to_does_not_fill_a_sessions_memory() {
+    let own = builder().start();
+    let database = project_with_items(&own);
+    let mut client = database.client();
+    let tenant = Tenant::with_items_to(&database, "https://receiver.invalid/");
+    execute(
+        &mut client,
+        &format!(
+            "set session_replication_role = replica;
+             create temporary table names as
+             select array_agg(rpad('name_' || n || '_', 63, 'x')) as list from generate_series(1, 1600) as n;
+             insert into int.plugins (key, name) select 'many_' || n, 'plugin' from generate_series(1, 999) as n;
+             insert into int.plugin_installations (tenant_id, plugin_id, status)
+             select '{}', id, 'installed' from int.plugins where key like 'many_%';
+             insert into int.plugin_webhook_subscriptions
+                 (plugin_installation_id, table_schema, table_name, operations, changed_fields_allowlist)
+             select i.id, 'public', 'items', '{{UPDATE}}', list from int.plugin_installations as i, names
+             where i.id <> '{}';
+             insert into int.plugin_webhook_subscriptions
+                 (plugin_installation_id, table_schema, table_name, operations, changed_fields_allowlist)
+             select '{}', 'public', 'table_' || n, '{{UPDATE}}', list from generate_series(1, 999) as n, names;
+             update int.plugin_webhook_subscriptions
+             set operations = '{{UPDATE}}', changed_fields_allowlist = (select list[:1599] || '{{title}}'::text[] from names)
+             where plugin_installation_id = '{}' and table_name = 'items'",
+            tenant.id, tenant.installation, tenant.installation, tenant.installation
+        ),
+    );
+    let mut session = database.client();
+    let pid = value(&mut session, "select pg_backend_pid()");
+    execute(
+        &mut session,
+        "insert into items (tenant_id, title) values (gen_random_uuid(), 'of nobody')",
+    );
+    let grown = growth(pid, || {
+        tenant.insert_items(&mut session, 1);
+        execute(&mut session, "update items set title = 'changed'");
+        execute(&mut session, "update items set note = 'changed'");
+    });
+    assert!(grown < A_WHILE, "the session took {grown} MiB more");
+    let updates =
+        "select count(*) from int.plugin_delivery_queue where event_type like '%.items.update'";
+    assert_eq!(
+        value::<i64>(&mut client, updates),
+        1,
+        "of the wanted column"
+    );
+}
+
 #[test]
 fn a_configuration_is_read_once_however_many_deliveries_need_it() {
     const EACH: i32 = 50;
