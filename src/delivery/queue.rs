@@ -2,12 +2,12 @@
 //! keys do (`references`). Every statement runs as the owner of the queue. Decides nothing about when.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::{Uuid, name};
-use plugin_webhooks_core::limiter::{Room, SMALL_BODY};
+use plugin_webhooks_core::limiter::{Reading, Room, SMALL_BODY};
 
 use super::purge::{self, PurgeStep, interval};
 use crate::limits::ShortText;
@@ -105,11 +105,19 @@ pub struct Claim {
     pub claimed: Vec<Claimed>,
     /// For each installation, the size of the first body that there was no room for.
     pub left_over: HashMap<Uuid, usize>,
+    /// How long it took to read bodies that are not small.
+    pub reading: Duration,
 }
 
 /// Claims rows that are pending or whose dispatch was requested, under a new claim id: as many as there is room for
 /// their bodies, in this order, but for those that are not small, which tenants send in turn.
-pub fn claim(rows: &[Uuid], claim_id: i64, lease: Duration, mut room: Room<'_, Uuid>) -> Claim {
+pub fn claim(
+    rows: &[Uuid],
+    claim_id: i64,
+    lease: Duration,
+    mut room: Room<'_, Uuid>,
+    mut reading: Reading,
+) -> Claim {
     let args = claim_args(rows.to_vec(), Some(claim_id), lease);
     let order: HashMap<&Uuid, usize> = rows.iter().zip(0..).collect();
     as_queue_owner(|| {
@@ -132,13 +140,18 @@ pub fn claim(rows: &[Uuid], claim_id: i64, lease: Duration, mut room: Room<'_, U
                     claim.left_over.entry(installation).or_insert(bytes);
                 };
                 // Not even read.
-                if !room.fits(tenant, stored) {
+                if !room.fits(tenant, stored) || !reading.admits(stored) {
                     leave(stored);
                     continue;
                 }
+                let started = Instant::now();
                 let body = row.get::<BoundedJsonb>(4)?.and_then(|body| body.0);
                 // What is too long costs what it takes to find that out.
                 let bytes = body.as_ref().map_or(stored, String::len);
+                reading.add(bytes.max(stored));
+                if bytes.max(stored) > SMALL_BODY {
+                    claim.reading += started.elapsed();
+                }
                 if !room.take(tenant, bytes) {
                     leave(bytes);
                     continue;

@@ -4,7 +4,7 @@
 use pgrx::prelude::*;
 
 use super::catalog::{TableName, relation};
-use super::version;
+use super::{text, version};
 
 /// Locks the row of a table whose `id` is this uuid with FOR KEY SHARE, in its newest version; false
 /// when there is none. Raises 55000 when the table has no such column: its owner may change it at any time.
@@ -57,7 +57,7 @@ unsafe fn uuid_column(table: pg_sys::Relation, name: &str) -> Option<i16> {
     unsafe {
         version::attributes((*table).rd_att)
             .iter()
-            .find(|attribute| !attribute.attisdropped && super::name(&attribute.attname) == name)
+            .find(|attribute| !attribute.attisdropped && text::name(&attribute.attname) == name)
             .filter(|attribute| pg_sys::getBaseType(attribute.atttypid) == pg_sys::UUIDOID)
             .map(|attribute| attribute.attnum)
     }

@@ -19,7 +19,7 @@ fn checked_operations(operations: Option<Names>) -> Result<Vec<String>> {
         .0
         .ok_or_else(|| Error::TooLarge {
             name: "p_operations",
-            most: words(Operation::ALL).join(", "),
+            most: format!("each of {} once", words(Operation::ALL).join(", ")),
         })?;
     if given.is_empty() {
         return Err(Error::Required("p_operations").into());

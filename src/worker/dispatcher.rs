@@ -136,6 +136,9 @@ impl Dispatcher {
         if self.more || !self.late.is_empty() {
             timeout = timeout.min(PAUSE);
         }
+        if let Some(reading) = self.limiter.next_reading(now) {
+            timeout = timeout.min(reading);
+        }
         if let Some(until) = self.held.values().min() {
             timeout = timeout.min(until.saturating_duration_since(now));
         }
@@ -255,7 +258,9 @@ impl Dispatcher {
         let claim_id = new_claim_id();
         let rows = waiting.dealt(&dealt.threads);
         let room = self.limiter.room(bounds);
-        let claim = queue::claim(&rows, claim_id, settings::lease(), room);
+        let reading = self.limiter.reading(now);
+        let claim = queue::claim(&rows, claim_id, settings::lease(), room, reading);
+        self.limiter.has_read(claim.reading, Instant::now());
         for n in dealt.threads {
             let waiting = &waiting.installations[n];
             let body = claim.left_over.get(&waiting.installation).copied();

@@ -95,6 +95,7 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
             .collect();
         let [mut prompt, mut slow, mut all] = self.pools(bounds);
         let mut room = self.room(bounds);
+        let reading = self.reading(now);
         // Whose turn it is to send one alone is known when all of them are claimed.
         let mut alone = HashSet::new();
         let share = all.limit.div_ceil(self.sharing(&hands));
@@ -113,7 +114,8 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
             let rest = &mut rests[n];
             if let Some(bytes) = rest.left_over.take() {
                 let whose = waiting[n].tenant;
-                let fits = match room.place(whose, bytes) {
+                let place = room.place(whose, bytes);
+                let fits = match place.filter(|_| reading.admits(bytes)) {
                     Some(Place::Alone) => alone.insert(whose),
                     Some(place) => {
                         room.add(whose, bytes, place);

@@ -8,6 +8,7 @@ mod bounds;
 mod deal;
 mod place;
 mod pool;
+mod reading;
 mod receiver;
 mod state;
 #[cfg(test)]
@@ -18,6 +19,7 @@ pub use self::{
     bounds::Bounds,
     deal::{Dealt, Waiting},
     place::SMALL_BODY,
+    reading::Reading,
     receiver::{SLOW_AFTER, Verdict},
     state::{Limiter, Permits, Request},
 };

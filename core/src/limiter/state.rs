@@ -10,6 +10,7 @@ use super::{
     bounds::Bounds,
     place::Place,
     pool::Pool,
+    reading::{Reading, Rest},
     receiver::{Receiver, SLOW_AFTER, Verdict},
 };
 
@@ -64,6 +65,8 @@ pub struct Limiter<K> {
     pub(super) body_bytes: usize,
     /// Whether the body that goes alone is in flight.
     pub(super) has_one_alone: bool,
+    /// From reading bodies that are not small.
+    pub(super) rest: Rest,
     pub(super) tenants: HashMap<K, Tenant>,
     /// How many tenants have requests in flight.
     pub(super) holders: usize,
@@ -79,6 +82,7 @@ impl<K> Default for Limiter<K> {
             slow: 0,
             body_bytes: 0,
             has_one_alone: false,
+            rest: Rest::default(),
             tenants: HashMap::new(),
             holders: 0,
             receivers: HashMap::new(),
@@ -254,6 +258,26 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
             prompt.admits(tenant.prompt)
         };
         part && all.admits(tenant.held())
+    }
+
+    /// What a look that begins now may read of bodies.
+    pub fn reading(&self, now: Instant) -> Reading {
+        self.rest.reading(now)
+    }
+
+    /// A look has read bodies that are not small for this long.
+    pub fn has_read(&mut self, reading: Duration, now: Instant) {
+        self.rest.after(reading, now);
+    }
+
+    /// How long until a body that was left over may be read, if one waits for that.
+    pub fn next_reading(&self, now: Instant) -> Option<Duration> {
+        let waits = || {
+            self.receivers
+                .values()
+                .any(|receiver| receiver.left_over.is_some())
+        };
+        self.rest.ends_in(now).filter(|_| waits())
     }
 
     /// How long until the next backoff ends, if there is one.
