@@ -103,7 +103,8 @@ mod tests {
     fn the_configured_headers_come_first_then_ours() {
         let request = request(
             r#"{"webhook_url": "https://example.com",
-                "headers": {"B": "2", "A": "1", "x-plugin-signature": "forged", "webhook-id": "forged", "Content-Type": "text/plain"}}"#,
+                "headers": {"B": "2", "A": "1", "x-plugin-signature": "forged",
+                            "webhook-id": "forged", "Content-Type": "text/plain"}}"#,
         );
         let key = SigningKey::new("a text", true).unwrap();
         let body_signature = key.body_signature(b"{}");

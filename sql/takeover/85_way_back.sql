@@ -197,8 +197,8 @@ BEGIN
         EXECUTE pg_catalog.format('ALTER TABLE %s OWNER TO %I', member.relation, pg_catalog.pg_get_userbyid(former));
     END LOOP;
     -- What he has written, as him, who may create objects in the schema for the moment; what names objects and roles,
-    -- and quotes texts, as the superuser. A view of it may use columns that only it had. Grants come first, for those who
-    -- need them here, and an object loses what the interface granted before it gets what was granted.
+    -- and quotes texts, as the superuser. A view of it may use columns that only it had. Grants come first, for those
+    -- who need them here, and an object loses what the interface granted before it gets what was granted.
     FOR member IN
         SELECT s.object, s.statement, s.written, o.owner, o.schema
         FROM (

@@ -292,7 +292,8 @@ fn replace(table: &str, plan: &Plan) {
         .join(", ");
     let create = |name: &str, events: &str, level: &str| {
         run(&format!(
-            "CREATE OR REPLACE TRIGGER {name} AFTER {events} ON {table} {level} EXECUTE FUNCTION {FUNCTION}({arguments})"
+            "CREATE OR REPLACE TRIGGER {name} AFTER {events} ON {table} {level} \
+             EXECUTE FUNCTION {FUNCTION}({arguments})"
         ));
     };
     for (name, operation, transition) in STATEMENT_TRIGGERS {

@@ -1,5 +1,6 @@
 //! What taking a database over needs beyond the install script: deliveries that the former system has
-//! in flight, installations that nothing can be sent to, statements as the owner of a table, grants that a dump carries.
+//! in flight, installations that nothing can be sent to, statements as the owner of a table, grants that a dump
+//! carries.
 
 use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::prelude::*;
