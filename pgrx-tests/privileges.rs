@@ -52,6 +52,7 @@ mod tests {
                 "(\"plugin_webhooks.current_user_id()\",\"anon authenticated\")",
                 "(\"plugin_webhooks.delete_secret(uuid)\",)",
                 "(\"plugin_webhooks.follow_host()\",)",
+                "(\"plugin_webhooks.forget_claim()\",)",
                 "(\"plugin_webhooks.grant_as_administrator(text)\",)",
                 "(\"plugin_webhooks.grant_on_schema(text,text)\",)",
                 "(\"plugin_webhooks.grant_to_roles()\",)",

@@ -6,17 +6,28 @@ mod tests {
     use crate::pgrx_tests::support::{Caller, Tenant, log_inserts, operator, plain_role, uuid};
     use pgrx::prelude::*;
 
+    /// From now on, deliveries of all installations can be sent.
+    fn set_urls() {
+        operator().run(
+            "update int.plugin_installations set config = '{\"webhook_url\": \"https://receiver.example/\"}'",
+        );
+    }
+
     /// A tenant with this many due deliveries.
     fn waiting(count: u32) -> Tenant {
         let tenant = Tenant::with_plugin("crm");
+        set_urls();
         tenant.subscribe("app", "orders");
         log_inserts(&tenant.id, "app", "orders", count);
         assert_eq!(pending(), i64::from(count));
         tenant
     }
 
+    /// Deliveries that nobody has moved.
     fn pending() -> i64 {
-        operator().count("int.plugin_delivery_queue where status = 'pending'")
+        operator().count(
+            "int.plugin_delivery_queue where status = 'pending' and lease_expires_at is null",
+        )
     }
 
     fn process(argument: &str) -> i64 {
@@ -53,7 +64,7 @@ mod tests {
     }
 
     #[pg_extern]
-    fn a_delivery_with_requested_dispatch_is_sending_without_a_claim() {
+    fn a_delivery_with_requested_dispatch_is_pending_without_a_claim() {
         waiting(1);
         assert_eq!(process("1"), 1);
         assert_eq!(
@@ -123,6 +134,7 @@ mod tests {
         quiet.subscribe("app", "orders");
         log_inserts(&quiet.id, "app", "orders", 2);
         let off = Tenant::with_installation_of("crm");
+        set_urls();
         off.subscribe("app", "orders");
         log_inserts(&off.id, "app", "orders", 50);
         operator().run(&format!(

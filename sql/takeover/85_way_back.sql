@@ -104,7 +104,7 @@ COMMENT ON FUNCTION plugin_webhooks.restore_row_triggers() IS
     'hand_back(). Executable by the owner only.';
 
 CREATE OR REPLACE FUNCTION plugin_webhooks.as_role(role oid, statement text) RETURNS text
-    LANGUAGE c VOLATILE STRICT SET search_path = pg_catalog, pg_temp
+    LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'as_role_wrapper';
 COMMENT ON FUNCTION plugin_webhooks.as_role(oid, text) IS
     'Runs a statement as a role, in a security-restricted operation, and returns the first column, a text, of its '

@@ -8,7 +8,7 @@ use pgrx::{Uuid, name};
 use plugin_webhooks_core::address_policy::AllowedNetworks;
 
 use crate::delivery::{installations, queue};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, required};
 use crate::limits::StoredConfig;
 use crate::tables;
 use crate::{host, pg, settings};
@@ -69,8 +69,10 @@ fn as_owner_of(relation: pg_sys::Oid, statement: &str) -> Result<Option<i64>> {
 }
 
 #[pg_extern(sql = false)]
-fn as_role(role: pg_sys::Oid, statement: &str) -> Result<Option<String>> {
+fn as_role(role: Option<pg_sys::Oid>, statement: Option<&str>) -> Result<Option<String>> {
     only_for_superusers("plugin_webhooks.as_role()")?;
+    let role = required("role", role)?;
+    let statement = required("statement", statement)?;
     Ok(pg::as_role(role, || {
         pg::write_returning::<String>(statement, &[])
     }))
