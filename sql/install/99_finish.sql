@@ -49,7 +49,7 @@ DECLARE
 BEGIN
     -- The same as the extension's, of tables that it gave back before: nothing of the owner's own.
     DELETE FROM plugin_webhooks.replaced AS r USING plugin_webhooks.found_comments AS o
-    WHERE r.step = 11 AND r.object = o.name AND r.statement = o.statement;
+    WHERE r.step = 11 AND r.object = o.name AND r.statement = o.statement AND o.statement <> o.removal;
     FOR kept IN SELECT r.statement FROM plugin_webhooks.replaced AS r
                 WHERE r.step = 11 AND r.statement NOT LIKE '% IS NULL' LOOP
         EXECUTE kept.statement;

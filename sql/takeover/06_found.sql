@@ -31,7 +31,8 @@ JOIN pg_catalog.pg_proc AS p ON p.oid = CASE WHEN t.note = 'function' THEN t.obj
 CREATE VIEW plugin_webhooks.found_comments AS
 SELECT o.name,
        pg_catalog.format('COMMENT ON %s %s IS %s', o.kind, o.name,
-           coalesce(pg_catalog.quote_literal(o.comment), 'NULL')) AS statement
+           coalesce(pg_catalog.quote_literal(o.comment), 'NULL')) AS statement,
+       pg_catalog.format('COMMENT ON %s %s IS NULL', o.kind, o.name) AS removal
 FROM (
     SELECT pg_catalog.upper(f.note) AS kind, f.name,
            pg_catalog.obj_description(f.oid,

@@ -249,6 +249,9 @@ BEGIN
       ON CASE WHEN s.forced THEN c.relforcerowsecurity ELSE c.relrowsecurity END = s.value;
     -- Comments of the owner's own stay: install/99_finish.sql puts them back over those of the extension.
     INSERT INTO plugin_webhooks.replaced SELECT 11, o.name, o.statement FROM plugin_webhooks.found_comments AS o;
+    FOR actual IN SELECT o.removal FROM plugin_webhooks.found_comments AS o WHERE o.statement <> o.removal LOOP
+        EXECUTE actual.removal;
+    END LOOP;
 
     -- And now they are the extension's.
     FOR actual IN SELECT f.note, f.oid::regclass AS relation FROM plugin_webhooks.found AS f
