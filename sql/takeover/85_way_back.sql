@@ -119,9 +119,12 @@ DECLARE
     data      oid[];
     former    oid;
     lacking   text;
-    missing   CONSTANT text[] := ARRAY(SELECT m.object FROM plugin_webhooks.missing_for_hand_back() AS m);
+    missing   text[];
     member    record;
 BEGIN
+    -- For DROP EXTENSION, too. First: who has looked at a table and then locks it waits for the other that did.
+    PERFORM plugin_webhooks.lock_for('hand_back', pg_catalog.current_setting('lock_timeout')::interval);
+    missing := ARRAY(SELECT m.object FROM plugin_webhooks.missing_for_hand_back() AS m);
     IF missing <> '{}' THEN
         RAISE EXCEPTION 'cannot hand back: the former system needs %', missing[1]
             USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -129,8 +132,6 @@ BEGIN
                   HINT = 'Make what is missing (CREATE EXTENSION pg_net for functions of schema net), and run the '
                          'statement again. Nothing was changed.';
     END IF;
-    -- For DROP EXTENSION, too.
-    PERFORM plugin_webhooks.lock_for('hand_back', pg_catalog.current_setting('lock_timeout')::interval);
     SELECT e.oid, e.extconfig INTO STRICT extension, data
     FROM pg_catalog.pg_extension AS e WHERE e.extname = 'plugin_webhooks';
     PERFORM plugin_webhooks.release_claims();

@@ -119,7 +119,7 @@ fn payloads_that_grow_are_claimed_one_after_another() {
     client
         .execute(
             "insert into items (tenant_id, title)
-             select t::uuid, repeat('x', 30000000) from unnest($1::text[]) as t",
+             select t::uuid, repeat('x', 9000000) from unnest($1::text[]) as t",
             &[&ids],
         )
         .expect("insert");
@@ -134,7 +134,8 @@ fn payloads_that_grow_are_claimed_one_after_another() {
     receiver.answer("/", Reply::ok());
     receiver.stop();
     receiver.start_again();
-    wait_until(SOON, "the rest to arrive", || {
+    // Each is followed by a rest from reading.
+    wait_until(4 * SOON, "the rest to arrive", || {
         value::<i64>(
             &mut client,
             "select count(*) from int.plugin_delivery_queue where status = 'delivered'",

@@ -66,12 +66,12 @@ fn a_payload_too_long_to_print_is_dead_and_costs_no_other_delivery() {
         execute(
             &mut client,
             &format!(
-                "insert into items (tenant_id, data) select '{}', ({data}) from generate_series(1, 20)",
+                "insert into items (tenant_id, data) select '{}', ({data}) from generate_series(1, 4)",
                 tenant.id
             ),
         );
         assert_delivers(&database, &receiver);
-        wait_until(SOON, "the deliveries to be dead", || {
+        wait_until(4 * SOON, "the deliveries to be dead", || {
             status(&mut client, &tenant) == "dead: the payload is too long to send"
         });
     }
